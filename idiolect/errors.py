@@ -1,0 +1,66 @@
+"""The root of every error that Idiolect raises, and the errors of the shared core.
+
+Errors carry data, never HTTP: the server maps codes to statuses in one table (`server/errors.py`).
+"""
+
+from typing import ClassVar
+
+
+class IdiolectError(Exception):
+    """An error with a stable `code`, whether a retry can help, and a hint for the person who reads it."""
+
+    code: ClassVar[str] = "internal"
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class LayoutError(IdiolectError):
+    """The prompt has no place for user tokens: its anchor does not occur."""
+
+    code = "no_user_turn"
+
+
+class UserCodeError(IdiolectError):
+    """A user code has the wrong length, is not finite, or lies outside its model's domain."""
+
+    code = "bad_user_code"
+
+
+class BundleError(IdiolectError):
+    """A bundle cannot be used. The message names the file and what is wrong with it."""
+
+    code = "bad_bundle"
+
+
+class BundleMissing(BundleError):
+    """There is no bundle at the path, or one of its files is absent."""
+
+    code = "bundle_missing"
+
+
+class BundleFormatUnsupported(BundleError):
+    """The manifest states a format version that this reader does not know."""
+
+    code = "bundle_format_unsupported"
+
+
+class BundleCorrupt(BundleError):
+    """A file differs from its digest, or the manifest does not parse."""
+
+    code = "bundle_corrupt"
+
+
+class BundleShapeMismatch(BundleError):
+    """A tensor is absent, extra, or has another shape or type than the manifest says."""
+
+    code = "bundle_shape_mismatch"
+
+
+class BaseModelMismatch(BundleError):
+    """The bundle was trained on another base model than the one at hand."""
+
+    code = "base_model_mismatch"

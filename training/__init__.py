@@ -1,0 +1,1 @@
+"""The offline trainer: preferences -> P-DPO -> evaluation -> bundle. Never imports the server."""

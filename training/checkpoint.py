@@ -1,0 +1,52 @@
+"""Save and resume a run: trainable weights, optimizer moments and the step, as safetensors.
+
+Nothing random is stored: every draw of a run derives from (seed, epoch) or (seed, step), so a resumed run repeats
+what the straight one would have done.
+"""
+
+import json
+import os
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from training.errors import CheckpointMismatch
+
+Tensor = torch.Tensor
+Parameters = dict[str, torch.nn.Parameter]
+
+
+def save_checkpoint(
+    path: Path, step: int, run: dict[str, object], parameters: Parameters, optimizer: torch.optim.Optimizer
+) -> None:
+    """Write atomically: a crash leaves the previous checkpoint."""
+    tensors: dict[str, Tensor] = {}
+    for name, parameter in parameters.items():
+        tensors[f"weight/{name}"] = parameter.detach().cpu().contiguous()
+        for moment, value in optimizer.state.get(parameter, {}).items():
+            tensors[f"{moment}/{name}"] = value.detach().cpu().contiguous()
+    partial = path.with_suffix(".partial")
+    save_file(tensors, partial, metadata={"step": str(step), "run": json.dumps(run, sort_keys=True)})
+    os.replace(partial, path)
+
+
+def load_checkpoint(
+    path: Path, run: dict[str, object], parameters: Parameters, optimizer: torch.optim.Optimizer | None
+) -> int:
+    """Restore in place and return the step. Raises CheckpointMismatch when another run wrote the file."""
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+        if json.loads(metadata["run"]) != run:
+            raise CheckpointMismatch(f"{path} was written by another run configuration", hint="use a new --out folder")
+        names = set(file.keys())
+        with torch.no_grad():
+            for name, parameter in parameters.items():
+                parameter.copy_(file.get_tensor(f"weight/{name}"))
+                if optimizer is not None and f"step/{name}" in names:
+                    optimizer.state[parameter] = {
+                        moment: file.get_tensor(f"{moment}/{name}").to(parameter.device)
+                        for moment in ("step", "exp_avg", "exp_avg_sq")
+                    }
+        return int(metadata["step"])

@@ -1,0 +1,27 @@
+"""What can go wrong in a training run."""
+
+from idiolect.errors import IdiolectError
+
+
+class BadPreference(IdiolectError):
+    """A line of a preferences file cannot be used; the message names file and line."""
+
+    code = "bad_preference"
+
+
+class BadRunConfig(IdiolectError):
+    """A run file has an unknown key or an impossible value."""
+
+    code = "bad_run_config"
+
+
+class CheckpointMismatch(IdiolectError):
+    """A checkpoint was written by another run configuration."""
+
+    code = "checkpoint_mismatch"
+
+
+class NonFiniteLoss(IdiolectError):
+    """The loss became NaN or infinite; the message names the step."""
+
+    code = "non_finite_loss"
