@@ -1,0 +1,65 @@
+"""Which base model is this? A fingerprint of a Hugging Face model folder, cheap enough for every start."""
+
+import hashlib
+import json
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from idiolect.errors import BaseModelMismatch, BundleMissing
+from idiolect.manifest import BaseModelIdentity
+
+SAMPLE_BYTES = 4096
+
+
+def identify(path: Path) -> BaseModelIdentity:
+    """The identity of the model in a folder.
+
+    The fingerprint covers the safetensors headers (names, types, shapes) and the first 4 KiB of every tensor: any
+    finetune changes it, and it reads a few megabytes of a model of any size. Raises BundleMissing.
+    """
+    config_file = path / "config.json"
+    shards = sorted(path.glob("*.safetensors"))
+    if not config_file.is_file() or not shards:
+        raise BundleMissing(f"{path}: not a model folder (config.json and *.safetensors)")
+    config = json.loads(config_file.read_text())
+    digest = hashlib.sha256()
+    for sample in sorted(sample for shard in shards for sample in _samples(shard)):
+        digest.update(sample)
+    return BaseModelIdentity(
+        name=path.name,
+        architecture=config["architectures"][0],
+        hidden_size=config["hidden_size"],
+        vocab_size=config["vocab_size"],
+        fingerprint=digest.hexdigest(),
+    )
+
+
+def check_base_model(expected: BaseModelIdentity, found: BaseModelIdentity) -> None:
+    """Raises BaseModelMismatch when a bundle for `expected` meets another base model."""
+    if expected.fingerprint != found.fingerprint:
+        raise BaseModelMismatch(
+            f"the bundle was trained on {expected.name} ({expected.fingerprint[:12]}), "
+            f"this model is {found.name} ({found.fingerprint[:12]})",
+            hint="serve the base model that the bundle names, or train a bundle for this one",
+        )
+
+
+def read_header(file: BinaryIO) -> tuple[dict[str, dict[str, object]], int]:
+    """Tensor entries of an open safetensors file, and where its data begins."""
+    (length,) = struct.unpack("<Q", file.read(8))
+    header = json.loads(file.read(length))
+    header.pop("__metadata__", None)
+    return header, 8 + length
+
+
+def _samples(shard: Path) -> Iterator[bytes]:
+    """One record a tensor: its name, type and shape, and the start of its data. Independent of the sharding."""
+    with shard.open("rb") as file:
+        header, data = read_header(file)
+        for name, entry in header.items():
+            begin, end = entry["data_offsets"]  # type: ignore[misc]
+            file.seek(data + begin)
+            described = json.dumps([name, entry["dtype"], entry["shape"]]).encode()
+            yield described + file.read(min(SAMPLE_BYTES, end - begin))

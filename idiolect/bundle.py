@@ -1,0 +1,264 @@
+"""Write, read and check a bundle: a folder with a manifest, user codes, the user model's basis and the weights.
+
+The format is specified in docs/bundle-format.md. Nothing here unpickles, follows links or trusts a file before its
+digest has been compared.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from idiolect.errors import (
+    BundleCorrupt,
+    BundleFormatUnsupported,
+    BundleMissing,
+    BundleShapeMismatch,
+    UserCodeError,
+)
+from idiolect.layout import Layout
+from idiolect.manifest import (
+    FORMAT_VERSION,
+    AdapterWeights,
+    BaseModelIdentity,
+    FileDigest,
+    Manifest,
+    MergedWeights,
+    UserModelShape,
+)
+from idiolect.user_model import Array, UserModel
+
+MANIFEST = "manifest.json"
+BASIS = "basis.safetensors"
+USERS = "users.safetensors"
+ADAPTER = "adapter"
+MODEL = "model"
+MAX_MANIFEST_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A checked bundle. `codes` [n_users, code_size] belong to `user_ids` in order."""
+
+    path: Path
+    manifest: Manifest
+    user_model: UserModel
+    user_ids: Sequence[str]
+    codes: Array
+
+    @property
+    def bundle_id(self) -> str:
+        return self.manifest.bundle_id
+
+    @property
+    def adapter_path(self) -> Path | None:
+        return self.path / ADAPTER if self.manifest.weights.kind == "adapter" else None
+
+    @property
+    def model_path(self) -> Path | None:
+        return self.path / MODEL if self.manifest.weights.kind == "merged" else None
+
+    def users(self) -> Iterator[tuple[str, Array]]:
+        """Every trained user's id and code."""
+        yield from zip(self.user_ids, self.codes, strict=True)
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read and check everything: digests, shapes, finiteness.
+
+        Raises BundleMissing, BundleFormatUnsupported, BundleCorrupt, BundleShapeMismatch; each names the file.
+        """
+        manifest = read_manifest(path)
+        _check_files(path, manifest)
+        shape = manifest.user_model
+        basis, generic = _read_basis(path / BASIS, shape)
+        user_model = UserModel(shape.kind, basis, generic)
+        user_ids, codes = _read_users(path / USERS, shape)
+        try:
+            user_model.check(generic)
+            for code in codes:
+                user_model.check(code)
+        except UserCodeError as error:
+            raise BundleCorrupt(f"{USERS}: {error.message}") from error
+        if len(set(user_ids)) != len(user_ids):
+            raise BundleCorrupt(f"{USERS}: a user id occurs twice")
+        return cls(path, manifest, user_model, user_ids, codes)
+
+
+def read_manifest(path: Path) -> Manifest:
+    """The manifest alone, unchecked against the files. Raises BundleMissing, BundleFormatUnsupported, BundleCorrupt."""
+    file = path / MANIFEST
+    if not file.is_file():
+        raise BundleMissing(f"{file}: no such file", hint="a bundle without a manifest was never finished")
+    if file.stat().st_size > MAX_MANIFEST_BYTES:
+        raise BundleCorrupt(f"{MANIFEST}: larger than {MAX_MANIFEST_BYTES} bytes")
+    try:
+        values = json.loads(file.read_bytes())
+    except ValueError as error:
+        raise BundleCorrupt(f"{MANIFEST}: not JSON: {error}") from error
+    version = values.get("format_version") if isinstance(values, dict) else None
+    if isinstance(version, int) and version != FORMAT_VERSION:
+        raise BundleFormatUnsupported(
+            f"{MANIFEST}: format version {version}, this reader knows {FORMAT_VERSION}", hint="upgrade idiolect"
+        )
+    try:
+        claimed = values.pop("bundle_id", None)
+        manifest = Manifest.model_validate(values)
+    except (ValidationError, AttributeError) as error:
+        raise BundleCorrupt(f"{MANIFEST}: {error}") from error
+    if claimed != manifest.bundle_id:
+        raise BundleCorrupt(f"{MANIFEST}: bundle_id is not the digest of the manifest")
+    return manifest
+
+
+def write_bundle(
+    path: Path,
+    *,
+    base_model: BaseModelIdentity,
+    layout: Layout,
+    user_model: UserModel,
+    user_ids: Sequence[str],
+    codes: Array,
+    weights: AdapterWeights | MergedWeights,
+    write_weights: Callable[[Path], None],
+    training: dict[str, Any],
+) -> Bundle:
+    """Write a bundle to `path`, replacing one that is there, and read it back.
+
+    `write_weights` fills the `adapter/` or `model/` folder that it is given. Everything goes to a folder beside
+    `path` first, the manifest last; a crash at any point leaves the old bundle or none, never half of one.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        _save({"basis": user_model.basis, "generic_code": user_model.generic_code}, partial / BASIS)
+        _save({"codes": codes.astype(np.float32), **_pack_ids(user_ids)}, partial / USERS)
+        folder = partial / (ADAPTER if weights.kind == "adapter" else MODEL)
+        folder.mkdir()
+        write_weights(folder)
+        files = {name: _digest(partial / name) for name in _listing(partial)}
+        manifest = Manifest(
+            format_version=FORMAT_VERSION,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            base_model=base_model,
+            user_model=UserModelShape(
+                kind=user_model.kind,
+                n_user_tokens=user_model.n_user_tokens,
+                hidden_size=user_model.hidden_size,
+                code_size=user_model.code_size,
+                n_users=len(user_ids),
+            ),
+            layout=layout,
+            weights=weights,
+            training=training,
+            files=files,
+        )
+        values = {"bundle_id": manifest.bundle_id, **manifest.model_dump(mode="json")}
+        with (partial / MANIFEST).open("w") as file:
+            file.write(json.dumps(values, indent=2, sort_keys=True) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        partial.chmod(0o755)
+        old = path.with_name(f".{path.name}.old")
+        if path.exists():
+            path.rename(old)
+        partial.rename(path)
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return Bundle.read(path)
+
+
+def _save(tensors: dict[str, NDArray[Any]], path: Path) -> None:
+    save_file({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, path)
+    path.chmod(0o644)
+
+
+def _listing(path: Path) -> list[str]:
+    """Every file below the folder except the manifest, as sorted relative names."""
+    names = (file.relative_to(path).as_posix() for file in path.rglob("*") if not file.is_dir())
+    return sorted(name for name in names if name != MANIFEST)
+
+
+def _digest(path: Path) -> FileDigest:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return FileDigest(sha256=digest, n_bytes=path.stat().st_size)
+
+
+def _check_files(path: Path, manifest: Manifest) -> None:
+    found = set(_listing(path))
+    if missing := sorted(set(manifest.files) - found):
+        raise BundleMissing(f"{missing[0]}: named by the manifest, not there")
+    if extra := sorted(found - set(manifest.files)):
+        raise BundleCorrupt(f"{extra[0]}: not named by the manifest")
+    for required in (BASIS, USERS):
+        if required not in manifest.files:
+            raise BundleCorrupt(f"{MANIFEST}: names no {required}")
+    for name, expected in manifest.files.items():
+        if (path / name).is_symlink() or _digest(path / name) != expected:
+            raise BundleCorrupt(f"{name}: differs from its digest", hint="copy the bundle again")
+
+
+def _load(path: Path, expected: dict[str, tuple[type[np.generic], tuple[int, ...]]]) -> dict[str, NDArray[Any]]:
+    """Tensors of a file, which must be exactly the expected ones; a length of -1 fits any."""
+    try:
+        tensors: dict[str, NDArray[Any]] = load_file(path)
+    except (SafetensorError, ValueError) as error:
+        raise BundleCorrupt(f"{path.name}: {error}") from error
+    if set(tensors) != set(expected):
+        raise BundleShapeMismatch(f"{path.name}: holds {sorted(tensors)}, expected {sorted(expected)}")
+    for name, (dtype, shape) in expected.items():
+        tensor = tensors[name]
+        fits = len(tensor.shape) == len(shape) and all(w in (-1, g) for w, g in zip(shape, tensor.shape, strict=True))
+        if tensor.dtype != dtype or not fits:
+            raise BundleShapeMismatch(f"{path.name}: {name} is {tensor.dtype}{tensor.shape}, expected {shape}")
+        if tensor.dtype == np.float32 and not np.isfinite(tensor).all():
+            raise BundleCorrupt(f"{path.name}: {name} has a number that is not finite")
+    return tensors
+
+
+def _read_basis(path: Path, shape: UserModelShape) -> tuple[Array, Array]:
+    tokens = (shape.n_user_tokens, shape.hidden_size)
+    basis = tokens if shape.kind == "individual" else (shape.code_size, *tokens)
+    if shape.kind == "individual" and shape.code_size != shape.n_user_tokens * shape.hidden_size:
+        raise BundleShapeMismatch(f"{MANIFEST}: code_size of an individual model must be n_user_tokens * hidden_size")
+    tensors = _load(path, {"basis": (np.float32, basis), "generic_code": (np.float32, (shape.code_size,))})
+    return tensors["basis"], tensors["generic_code"]
+
+
+def _pack_ids(user_ids: Sequence[str]) -> dict[str, NDArray[Any]]:
+    encoded = [user_id.encode() for user_id in user_ids]
+    offsets = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
+    return {"id_bytes": np.frombuffer(b"".join(encoded), np.uint8), "id_offsets": offsets}
+
+
+def _read_users(path: Path, shape: UserModelShape) -> tuple[list[str], Array]:
+    tensors = _load(
+        path,
+        {
+            "codes": (np.float32, (shape.n_users, shape.code_size)),
+            "id_bytes": (np.uint8, (-1,)),
+            "id_offsets": (np.int64, (shape.n_users + 1,)),
+        },
+    )
+    offsets, blob = tensors["id_offsets"], tensors["id_bytes"].tobytes()
+    if offsets[0] != 0 or offsets[-1] != len(blob) or (np.diff(offsets) <= 0).any():
+        raise BundleCorrupt(f"{path.name}: id_offsets do not cut id_bytes into names")
+    try:
+        ids = [blob[a:b].decode() for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
+    except UnicodeDecodeError as error:
+        raise BundleCorrupt(f"{path.name}: a user id is not UTF-8") from error
+    return ids, tensors["codes"]

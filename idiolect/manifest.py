@@ -1,0 +1,79 @@
+"""What a bundle says of itself: `manifest.json`, the only file that is read before anything is checked."""
+
+import hashlib
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from idiolect.layout import Layout
+from idiolect.user_model import Kind
+
+FORMAT_VERSION = 1
+
+Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?$")]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class BaseModelIdentity(_Strict):
+    """The model that the bundle was trained on. `fingerprint` is what is compared; the rest is for people."""
+
+    name: str
+    architecture: str
+    hidden_size: int = Field(ge=1)
+    vocab_size: int = Field(ge=1)
+    fingerprint: Digest
+
+
+class UserModelShape(_Strict):
+    kind: Kind
+    n_user_tokens: int = Field(ge=1, le=64)
+    hidden_size: int = Field(ge=1)
+    code_size: int = Field(ge=1)
+    n_users: int = Field(ge=0)
+
+
+class AdapterWeights(_Strict):
+    """The LoRA as a PEFT folder `adapter/`, to be served beside or merged into the base model."""
+
+    kind: Literal["adapter"] = "adapter"
+    rank: int = Field(ge=1)
+    alpha: float = Field(gt=0)
+    target_modules: tuple[str, ...] = Field(min_length=1)
+
+
+class MergedWeights(_Strict):
+    """The whole model, LoRA already added to its weights, as a Hugging Face folder `model/`."""
+
+    kind: Literal["merged"] = "merged"
+
+
+class FileDigest(_Strict):
+    sha256: Digest
+    n_bytes: int = Field(ge=0)
+
+
+class Manifest(_Strict):
+    """docs/bundle-format.md says what each field MUST hold."""
+
+    format_version: Literal[1]
+    created: str
+    base_model: BaseModelIdentity
+    user_model: UserModelShape
+    layout: Layout
+    weights: Annotated[AdapterWeights | MergedWeights, Field(discriminator="kind")]
+    training: dict[str, Any]
+    files: dict[FileName, FileDigest]
+
+    @property
+    def bundle_id(self) -> str:
+        """16 hex digits over everything that changes a reply: bundles that serve alike share it.
+
+        Digests of the files stand for their contents; `created` and `training` are left out.
+        """
+        content = self.model_dump(mode="json", exclude={"created", "training"})
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

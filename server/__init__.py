@@ -1,0 +1,1 @@
+"""The personalized inference server: FastAPI in front, Redis for users, vLLM behind. Never imports the trainer."""

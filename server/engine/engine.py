@@ -1,0 +1,190 @@
+"""The engine seam: start vLLM on a base model and an adapter, generate for placed prompts, score, close."""
+
+import json
+import os
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from vllm import SamplingParams
+from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.lora.request import LoRARequest
+from vllm.platforms import current_platform
+from vllm.sampling_params import RequestOutputKind
+from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.engine.exceptions import EngineDeadError
+
+from server.engine.injection import InjectionName, Placed, build_injection
+from server.errors import EngineDead, PromptTooLong
+
+
+@dataclass(frozen=True)
+class EngineConfig:
+    """What one engine serves. `adapter` is a PEFT folder, None when the model carries its adapter merged."""
+
+    model: str
+    adapter: Path | None = None
+    bundle_id: str = ""
+    injection: InjectionName = "passthrough"
+    max_model_len: int | None = None
+    max_num_seqs: int = 64
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How one reply is drawn. `temperature` 0 is greedy."""
+
+    max_tokens: int = 256
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int | None = None
+    stop: Sequence[str] = field(default=())
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """New text of a reply, and the counts so far. `finish_reason` is set on the last chunk."""
+
+    text: str
+    token_ids: Sequence[int]
+    finish_reason: str | None
+    n_prompt_tokens: int
+    n_cached_tokens: int
+
+
+def is_cpu() -> bool:
+    """Whether the installed vLLM runs on the CPU."""
+    return bool(current_platform.is_cpu())
+
+
+class Engine:
+    """vLLM with user tokens. One adapter, one engine, any number of users."""
+
+    def __init__(self, llm: AsyncLLM, config: EngineConfig) -> None:
+        self.llm = llm
+        self.config = config
+        self._injection = build_injection(config.injection)
+        self._dtype: torch.dtype = llm.model_config.dtype
+        self.tokenizer = llm.renderer.tokenizer
+        self.max_model_len: int = llm.model_config.max_model_len
+        self.vocab_size: int = llm.model_config.get_vocab_size()
+        self.lora_request: LoRARequest | None = None
+        if config.adapter is not None:
+            # vLLM caches adapters by this id, and keys KV on name and path: a new bundle is new in all three.
+            number = int(config.bundle_id[:7], 16) + 1
+            self.lora_request = LoRARequest(f"bundle-{config.bundle_id}", number, str(config.adapter))
+
+    @classmethod
+    async def start(cls, config: EngineConfig) -> Self:
+        """Load the weights and be ready (about 40 s on two CPU cores)."""
+        llm = AsyncLLM.from_engine_args(_engine_args(config))
+        return cls(llm, config)
+
+    def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
+        """Token ids of a conversation, ready for the reply, by the base model's chat template."""
+        text = self.tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return ids
+
+    def engine_input(self, placed: Placed) -> Any:
+        """vLLM's input for a placed prompt."""
+        return self._injection.engine_input(placed, self._dtype)
+
+    async def generate(self, placed: Placed, sampling: Sampling, request_id: str) -> AsyncGenerator[Chunk, None]:
+        """The reply, chunk by chunk; leaving the generator aborts it.
+
+        Raises PromptTooLong before the first chunk, EngineDead when the engine is gone.
+        """
+        room = self.max_model_len - placed.n_tokens
+        if room < 1:
+            raise PromptTooLong(
+                f"the prompt has {placed.n_tokens} tokens, the model takes {self.max_model_len} with the reply"
+            )
+        params = SamplingParams(
+            max_tokens=min(sampling.max_tokens, room),
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            seed=sampling.seed,
+            stop=list(sampling.stop),
+            output_kind=RequestOutputKind.DELTA,
+        )
+        try:
+            async for output in self.llm.generate(
+                self.engine_input(placed), params, request_id, lora_request=self.lora_request
+            ):
+                reply = output.outputs[0]
+                yield Chunk(
+                    text=reply.text,
+                    token_ids=reply.token_ids,
+                    finish_reason=reply.finish_reason,
+                    n_prompt_tokens=placed.n_tokens,
+                    n_cached_tokens=output.num_cached_tokens or 0,
+                )
+        except EngineDeadError as error:
+            raise EngineDead("the engine has stopped") from error
+
+    async def score(self, placed: Placed, start: int, request_id: str) -> list[float]:
+        """Log-probability of each token of `placed.token_ids[start:]` given all before it.
+
+        `start` must lie behind the user tokens (start >= offset).
+        """
+        params = SamplingParams(max_tokens=1, temperature=0.0, prompt_logprobs=0)
+        last = None
+        async for output in self.llm.generate(
+            self.engine_input(placed), params, request_id, lora_request=self.lora_request
+        ):
+            last = output
+        assert last is not None
+        assert last.prompt_logprobs is not None
+        shift = placed.n_tokens - len(placed.token_ids)
+        scored = last.prompt_logprobs[start + shift :]
+        return [
+            entry[token].logprob for entry, token in zip(scored, placed.token_ids[start:], strict=True) if entry
+        ]
+
+    @property
+    def alive(self) -> bool:
+        return not self.llm.errored
+
+    def close(self) -> None:
+        self.llm.shutdown()
+
+
+def _engine_args(config: EngineConfig) -> AsyncEngineArgs:
+    if is_cpu():
+        os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GiB: 20,000 tokens of the demo model
+    modules = None
+    if config.adapter is not None:
+        modules = json.loads((config.adapter / "adapter_config.json").read_text())["target_modules"]
+    architecture = _architecture(config.model)
+    lora = {"enable_lora": True, "max_loras": 1, "max_lora_rank": _lora_rank(config)} if modules else {}
+    return AsyncEngineArgs(
+        model=config.model,
+        max_model_len=config.max_model_len,
+        max_num_seqs=config.max_num_seqs,
+        # The CPU default of 128 would find no shared prefix in a short prompt; 32 is the least it takes.
+        block_size=32 if is_cpu() else None,
+        enable_prefix_caching=True,
+        # Compilation takes minutes on few cores and gains nothing for short replies.
+        enforce_eager=is_cpu(),
+        dtype="float32" if is_cpu() else "auto",
+        generation_config="vllm",  # no sampling defaults (such as penalties) from the model's own files
+        disable_log_stats=True,
+        **lora,
+        **build_injection(config.injection).engine_args(architecture, modules),
+    )
+
+
+def _architecture(model: str) -> str:
+    from transformers import AutoConfig
+
+    return str(AutoConfig.from_pretrained(model).architectures[0])
+
+
+def _lora_rank(config: EngineConfig) -> int:
+    """The smallest rank that vLLM has kernels for and that holds the adapter's."""
+    assert config.adapter is not None
+    rank = int(json.loads((config.adapter / "adapter_config.json").read_text())["r"])
+    return next(size for size in (8, 16, 32, 64, 128, 256, 320, 512) if size >= rank)

@@ -1,0 +1,88 @@
+"""What the service can answer with when it cannot answer, and the one table from error to HTTP status."""
+
+from idiolect.errors import BundleError, IdiolectError, LayoutError, UserCodeError
+
+
+class RequestError(IdiolectError):
+    """The request cannot be served as it is."""
+
+    code = "invalid_request"
+
+
+class PromptTooLong(RequestError):
+    """The prompt and one token of reply exceed the model's length."""
+
+    code = "prompt_too_long"
+
+
+class BodyTooLarge(RequestError):
+    """The request body exceeds IDIOLECT_MAX_BODY_BYTES."""
+
+    code = "body_too_large"
+
+
+class UnknownGeneration(RequestError):
+    """Feedback names a generation that is not (or no longer) known."""
+
+    code = "unknown_generation"
+
+
+class IdempotencyConflict(RequestError):
+    """The idempotency key was used before with another vote."""
+
+    code = "idempotency_conflict"
+
+
+class Unauthorized(RequestError):
+    """The API key is absent or not one of the configured ones."""
+
+    code = "unauthorized"
+
+
+class StoreUnavailable(IdiolectError):
+    """Redis cannot be reached, so the vote was not accepted. Nothing was stored."""
+
+    code = "store_unavailable"
+    retryable = True
+
+
+class EngineDead(IdiolectError):
+    """The engine has stopped; the process exits so that its supervisor starts a new one."""
+
+    code = "engine_dead"
+    retryable = True
+
+
+class SettingsError(IdiolectError):
+    """The server cannot start as configured."""
+
+    code = "bad_settings"
+
+
+STATUS: dict[type[IdiolectError], int] = {
+    RequestError: 422,
+    PromptTooLong: 413,
+    BodyTooLarge: 413,
+    UnknownGeneration: 404,
+    IdempotencyConflict: 409,
+    Unauthorized: 401,
+    LayoutError: 422,
+    UserCodeError: 500,
+    BundleError: 500,
+    StoreUnavailable: 503,
+    EngineDead: 503,
+    SettingsError: 500,
+    IdiolectError: 500,
+}
+"""Error -> HTTP status, looked up along the error's base classes."""
+
+
+def status(error: IdiolectError) -> int:
+    """The HTTP status of an error."""
+    return next(STATUS[cls] for cls in type(error).__mro__ if cls in STATUS)
+
+
+def body(error: IdiolectError) -> dict[str, dict[str, object]]:
+    """The JSON that every error becomes."""
+    values = {"code": error.code, "message": error.message, "hint": error.hint, "retryable": error.retryable}
+    return {"error": values}
