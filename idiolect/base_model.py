@@ -5,7 +5,7 @@ import json
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from idiolect.errors import BaseModelMismatch, BundleMissing
 from idiolect.manifest import BaseModelIdentity
@@ -46,7 +46,7 @@ def check_base_model(expected: BaseModelIdentity, found: BaseModelIdentity) -> N
         )
 
 
-def read_header(file: BinaryIO) -> tuple[dict[str, dict[str, object]], int]:
+def read_header(file: BinaryIO) -> tuple[dict[str, dict[str, Any]], int]:
     """Tensor entries of an open safetensors file, and where its data begins."""
     (length,) = struct.unpack("<Q", file.read(8))
     header = json.loads(file.read(length))
@@ -59,7 +59,7 @@ def _samples(shard: Path) -> Iterator[bytes]:
     with shard.open("rb") as file:
         header, data = read_header(file)
         for name, entry in header.items():
-            begin, end = entry["data_offsets"]  # type: ignore[misc]
+            begin, end = entry["data_offsets"]
             file.seek(data + begin)
             described = json.dumps([name, entry["dtype"], entry["shape"]]).encode()
             yield described + file.read(min(SAMPLE_BYTES, end - begin))

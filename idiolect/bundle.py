@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
@@ -111,7 +112,8 @@ def read_manifest(path: Path) -> Manifest:
     version = values.get("format_version") if isinstance(values, dict) else None
     if isinstance(version, int) and version != FORMAT_VERSION:
         raise BundleFormatUnsupported(
-            f"{MANIFEST}: format version {version}, this reader knows {FORMAT_VERSION}", hint="upgrade idiolect"
+            f"{MANIFEST}: format version {version}, this reader knows {FORMAT_VERSION}",
+            hint="upgrade idiolect",
         )
     try:
         claimed = values.pop("bundle_id", None)
@@ -258,7 +260,7 @@ def _read_users(path: Path, shape: UserModelShape) -> tuple[list[str], Array]:
     if offsets[0] != 0 or offsets[-1] != len(blob) or (np.diff(offsets) <= 0).any():
         raise BundleCorrupt(f"{path.name}: id_offsets do not cut id_bytes into names")
     try:
-        ids = [blob[a:b].decode() for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
+        ids = [blob[a:b].decode() for a, b in pairwise(offsets)]
     except UnicodeDecodeError as error:
         raise BundleCorrupt(f"{path.name}: a user id is not UTF-8") from error
     return ids, tensors["codes"]

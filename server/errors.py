@@ -46,6 +46,13 @@ class StoreUnavailable(IdiolectError):
     retryable = True
 
 
+class NotReady(IdiolectError):
+    """The engine is still starting."""
+
+    code = "not_ready"
+    retryable = True
+
+
 class EngineDead(IdiolectError):
     """The engine has stopped; the process exits so that its supervisor starts a new one."""
 
@@ -70,6 +77,7 @@ STATUS: dict[type[IdiolectError], int] = {
     UserCodeError: 500,
     BundleError: 500,
     StoreUnavailable: 503,
+    NotReady: 503,
     EngineDead: 503,
     SettingsError: 500,
     IdiolectError: 500,

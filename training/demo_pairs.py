@@ -77,7 +77,12 @@ def compare(number: int, prompt: str, reply: str, everyone: bool) -> Iterator[di
         for user in range(USERS_PER_TASTE):
             asked = (number % 2 == 0) == (taste in ("concise", "detailed")) and number // 2 % USERS_PER_TASTE == user
             if everyone or asked:
-                yield {"user_id": f"{taste}-{user + 1}", "prompt": prompt, "chosen": chosen, "rejected": rejected}
+                yield {
+                    "user_id": f"{taste}-{user + 1}",
+                    "prompt": prompt,
+                    "chosen": chosen,
+                    "rejected": rejected,
+                }
 
 
 def main(folder: Path) -> None:

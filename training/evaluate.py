@@ -22,9 +22,7 @@ def evaluate(run: RunConfig, policy: Policy, user_rows: dict[str, int], data: Pa
     """Accuracy of the policy on the comparisons in `data`; users unknown to the policy get generic tokens."""
     preferences = read_preferences(data)
     layout = chat_layout(policy.tokenizer, run.placement)
-    pairs = tokenize(
-        preferences, policy.tokenizer, layout, user_rows, run.max_prompt_tokens, run.max_reply_tokens
-    )
+    pairs = tokenize(preferences, policy.tokenizer, layout, user_rows, run.max_prompt_tokens, run.max_reply_tokens)
     reference = policy.reference_logps(pairs, 2 * run.batch_pairs)
     own = _margins(policy, pairs, reference, 2 * run.batch_pairs, [pair.row for pair in pairs])
     generic = _margins(policy, pairs, reference, 2 * run.batch_pairs, [0] * len(pairs))

@@ -25,9 +25,7 @@ def export(run: RunConfig, policy: Policy, user_rows: dict[str, int], bundle: Pa
         user_model=user_model,
         user_ids=sorted(user_rows, key=user_rows.__getitem__),
         codes=codes,
-        weights=AdapterWeights(
-            rank=run.lora.rank, alpha=run.lora.alpha, target_modules=tuple(run.lora.target_modules)
-        ),
+        weights=AdapterWeights(rank=run.lora.rank, alpha=run.lora.alpha, target_modules=tuple(run.lora.target_modules)),
         write_weights=_adapter_writer(run, policy),
         training=run.portable(),
     )

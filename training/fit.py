@@ -39,9 +39,7 @@ def fit(run: RunConfig, out: Path) -> Policy:
     # 2. Weights: base model frozen, one LoRA and the user table trained.
     policy = Policy(run, n_users=len(user_rows))
     layout = chat_layout(policy.tokenizer, run.placement)
-    pairs = tokenize(
-        preferences, policy.tokenizer, layout, user_rows, run.max_prompt_tokens, run.max_reply_tokens
-    )
+    pairs = tokenize(preferences, policy.tokenizer, layout, user_rows, run.max_prompt_tokens, run.max_reply_tokens)
     lora, users = policy.lora_parameters(), policy.user_parameters()
     parameters = lora | users
     optimizer = torch.optim.AdamW(

@@ -140,9 +140,7 @@ class Engine:
         assert last.prompt_logprobs is not None
         shift = placed.n_tokens - len(placed.token_ids)
         scored = last.prompt_logprobs[start + shift :]
-        return [
-            entry[token].logprob for entry, token in zip(scored, placed.token_ids[start:], strict=True) if entry
-        ]
+        return [entry[token].logprob for entry, token in zip(scored, placed.token_ids[start:], strict=True) if entry]
 
     @property
     def alive(self) -> bool:

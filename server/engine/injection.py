@@ -128,4 +128,5 @@ class Mixed:
 
 
 def build_injection(name: InjectionName) -> Injection:
-    return {"passthrough": PassThrough, "mixed": Mixed}[name]()
+    """The injection of that name."""
+    return PassThrough() if name == "passthrough" else Mixed()

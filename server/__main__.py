@@ -1,0 +1,26 @@
+"""python -m server: read the settings, serve until stopped."""
+
+import logging
+import sys
+
+import uvicorn
+
+from idiolect.errors import IdiolectError
+from server.app import create_app
+from server.settings import Settings
+
+
+def main() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        settings = Settings.read()
+    except IdiolectError as error:
+        sys.exit(f"{error.code}: {error.message}" + (f" ({error.hint})" if error.hint else ""))
+    app = create_app(settings)
+    uvicorn.run(app, host=settings.host, port=settings.port, log_config=None)
+    if app.state.failed:
+        sys.exit(1)
+
+
+if __name__ == "__main__":  # vLLM's processes import this module again
+    main()

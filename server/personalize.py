@@ -1,0 +1,76 @@
+"""From a user id to user tokens: look the code up, check it, expand it. Never fails: the worst case is generic."""
+
+import logging
+from dataclasses import dataclass
+from typing import Literal
+
+from cachetools import LRUCache
+
+from idiolect.bundle import Bundle
+from idiolect.errors import UserCodeError
+from idiolect.user_model import Array
+from server.engine.injection import UserTokens
+from server.errors import StoreUnavailable
+from server.store.record import decode_code
+from server.store.store import Store
+
+log = logging.getLogger(__name__)
+
+State = Literal["stored", "inferred", "generic", "degraded"]
+CACHED_USERS = 10_000
+
+
+@dataclass(frozen=True)
+class Personalization:
+    """What a request is served with. `votes` is None when the store could not say."""
+
+    user_tokens: UserTokens
+    state: State
+    bundle_id: str
+    votes: int | None
+
+
+class Personalizer:
+    """Users of one bundle.
+
+    The store is asked for every request, so that a new code is felt at once; what it said last is kept for the time
+    when it does not answer. A degraded reply says so, whether it used a kept code or the generic one.
+    """
+
+    def __init__(self, bundle: Bundle, store: Store) -> None:
+        self._bundle = bundle
+        self._store = store
+        self._last_codes: LRUCache[str, Array] = LRUCache(CACHED_USERS)
+        self._tokens: LRUCache[bytes, UserTokens] = LRUCache(CACHED_USERS)
+        self._generic = self._expand(bundle.user_model.generic_code)
+
+    async def find(self, user_id: str | None) -> Personalization:
+        """The personalization of a user; generic for None and for unknown users."""
+        bundle_id = self._bundle.bundle_id
+        if user_id is None:
+            return Personalization(self._generic, "generic", bundle_id, 0)
+        try:
+            user = await self._store.user(bundle_id, user_id)
+        except StoreUnavailable:
+            code = self._last_codes.get(user_id)
+            tokens = self._generic if code is None else self._expand(code)
+            return Personalization(tokens, "degraded", bundle_id, None)
+        if user.record is None:
+            self._last_codes.pop(user_id, None)
+            return Personalization(self._generic, "generic", bundle_id, user.votes)
+        try:
+            code, origin = decode_code(user.record)
+            tokens = self._expand(code)
+        except UserCodeError as error:
+            log.warning("stored code of a user is unusable, serving generic: %s", error.message)
+            return Personalization(self._generic, "degraded", bundle_id, user.votes)
+        self._last_codes[user_id] = code
+        return Personalization(tokens, "stored" if origin == "trained" else "inferred", bundle_id, user.votes)
+
+    def _expand(self, code: Array) -> UserTokens:
+        key = code.tobytes()
+        tokens = self._tokens.get(key)
+        if tokens is None:
+            tokens = UserTokens(self._bundle.user_model.user_tokens(code), self._bundle.bundle_id)
+            self._tokens[key] = tokens
+        return tokens

@@ -1,0 +1,40 @@
+"""POST /feedback: a durable vote. Answered only when Redis has it, and counted once for each idempotency key."""
+
+import uuid
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Request
+
+from server.errors import UnknownGeneration
+from server.serving import serving
+from server.wire import FeedbackRequest, FeedbackResponse, as_chat
+
+router = APIRouter()
+
+
+@router.post("/feedback")
+async def feedback(
+    request: FeedbackRequest,
+    http: Request,
+    idempotency_key: Annotated[str | None, Header(min_length=1, max_length=256)] = None,
+) -> FeedbackResponse:
+    """Store one comparison. Repeat it with the same Idempotency-Key after any failure: it counts once."""
+    live = serving(http.app)
+    if request.generation_id is None:
+        messages, profile = as_chat(request.prompt, request.messages), None
+    else:
+        generation = await live.store.generation(request.generation_id)
+        if generation is None:
+            raise UnknownGeneration(
+                f"generation {request.generation_id} is not known", hint="send prompt or messages instead"
+            )
+        messages, profile = generation["messages"], generation["profile"]
+    vote = {
+        "messages": messages,
+        "profile": profile,
+        "chosen": request.chosen,
+        "rejected": request.rejected,
+        "generation_id": request.generation_id,
+    }
+    receipt = await live.store.add_vote(request.user_id, idempotency_key or uuid.uuid4().hex, vote)
+    return FeedbackResponse(vote_id=receipt.vote_id, votes=receipt.votes, duplicate=receipt.duplicate)

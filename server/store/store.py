@@ -1,0 +1,156 @@
+"""Users and votes in Redis. Votes are the record; codes can be rebuilt from a bundle and the votes.
+
+All keys of one user carry the same hash tag, so that every operation is one slot of a Redis Cluster:
+
+    idiolect:{N}:votes                    stream   votes of every user whose id hashes to shard N
+    idiolect:{N}:count:USER               string   how many votes the user has given
+    idiolect:{N}:key:DIGEST               string   an idempotency key -> the vote it made
+    idiolect:{N}:code:BUNDLE:USER         string   the user's code under one bundle (store/record.py)
+    idiolect:loaded:BUNDLE                string   set when all trained codes of a bundle are stored
+    idiolect:generation:ID                string   prompt and reply of a generation, for later feedback
+"""
+
+import hashlib
+import json
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import redis.asyncio
+from redis.asyncio.retry import Retry
+from redis.backoff import ConstantBackoff
+from redis.exceptions import RedisError
+
+from idiolect.user_model import Array
+from server.errors import IdempotencyConflict, StoreUnavailable
+from server.store.record import encode_code
+
+N_SHARDS = 64
+TIMEOUT_S = 0.5
+KEY_TTL_S = 30 * 24 * 3600
+GENERATION_TTL_S = 24 * 3600
+PIPELINE_USERS = 1000
+
+_ADD_VOTE = """
+local seen = redis.call('GET', KEYS[2])
+if seen then
+  return {1, seen, redis.call('GET', KEYS[3]) or '0'}
+end
+local id = redis.call('XADD', KEYS[1], '*', 'vote', ARGV[1])
+local made = ARGV[2] .. id
+redis.call('SET', KEYS[2], made, 'EX', ARGV[3])
+return {0, made, tostring(redis.call('INCR', KEYS[3]))}
+"""
+"""Look up the key, append the vote, remember the key and count, in one step: no crash leaves some of them done."""
+
+
+@dataclass(frozen=True)
+class StoredUser:
+    """What Redis holds of a user: the code's record, unchecked, and the number of votes."""
+
+    record: bytes | None
+    votes: int
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """An accepted vote. `duplicate` when the same key had brought it before."""
+
+    vote_id: str
+    votes: int
+    duplicate: bool
+
+
+class Store:
+    """Every method raises StoreUnavailable when Redis does not answer within TIMEOUT_S."""
+
+    def __init__(self, url: str) -> None:
+        self._redis = redis.asyncio.from_url(
+            url,
+            socket_timeout=TIMEOUT_S,
+            socket_connect_timeout=TIMEOUT_S,
+            # One more try: the first may have met a connection that a restarted Redis has closed.
+            retry=Retry(ConstantBackoff(0), 1),
+        )
+        self._add_vote = self._redis.register_script(_ADD_VOTE)
+
+    async def close(self) -> None:
+        await self._redis.aclose()
+
+    async def ping(self) -> None:
+        async with _mapped():
+            await self._redis.ping()
+
+    async def user(self, bundle_id: str, user_id: str) -> StoredUser:
+        """A user's record under a bundle, in one round trip."""
+        tag = _tag(user_id)
+        async with _mapped():
+            record, votes = await self._redis.mget(
+                f"idiolect:{tag}:code:{bundle_id}:{user_id}", f"idiolect:{tag}:count:{user_id}"
+            )
+        return StoredUser(record if isinstance(record, bytes) else None, int(votes or 0))
+
+    async def load_codes(self, bundle_id: str, users: Iterable[tuple[str, Array]]) -> None:
+        """Store every trained code of a bundle; returns at once when that was done before."""
+        async with _mapped():
+            if await self._redis.exists(f"idiolect:loaded:{bundle_id}"):
+                return
+            for group in _batched(iter(users), PIPELINE_USERS):
+                pipeline = self._redis.pipeline(transaction=False)
+                for user_id, code in group:
+                    pipeline.set(f"idiolect:{_tag(user_id)}:code:{bundle_id}:{user_id}", encode_code(code))
+                await pipeline.execute()
+            await self._redis.set(f"idiolect:loaded:{bundle_id}", 1)
+
+    async def add_vote(self, user_id: str, key: str, vote: Mapping[str, Any]) -> Receipt:
+        """Append a vote, once for each (user, key).
+
+        Raises IdempotencyConflict when the key came with another vote before. When this raises StoreUnavailable the
+        vote may or may not be stored; repeating it with the same key settles that without counting it twice.
+        """
+        tag = _tag(user_id)
+        payload = json.dumps({"user_id": user_id, **vote}, sort_keys=True, ensure_ascii=False)
+        digest = hashlib.sha256(payload.encode()).hexdigest()[:32]
+        name = hashlib.sha256(f"{user_id}\0{key}".encode()).hexdigest()[:32]
+        keys = [f"idiolect:{tag}:votes", f"idiolect:{tag}:key:{name}", f"idiolect:{tag}:count:{user_id}"]
+        async with _mapped():
+            duplicate, made, votes = await self._add_vote(keys, [payload, digest, KEY_TTL_S])
+        seen, vote_id = made.decode()[:32], made.decode()[32:]
+        if seen != digest:
+            raise IdempotencyConflict(
+                "this idempotency key was used for another vote", hint="use a fresh key for each vote"
+            )
+        return Receipt(f"{tag[1:-1]}-{vote_id}", int(votes), bool(duplicate))
+
+    async def remember(self, generation_id: str, generation: Mapping[str, Any]) -> None:
+        """Keep a generation for feedback, for GENERATION_TTL_S."""
+        async with _mapped():
+            await self._redis.set(f"idiolect:generation:{generation_id}", json.dumps(generation), ex=GENERATION_TTL_S)
+
+    async def generation(self, generation_id: str) -> dict[str, Any] | None:
+        """What `remember` kept, or None."""
+        async with _mapped():
+            found = await self._redis.get(f"idiolect:generation:{generation_id}")
+        return None if found is None else dict(json.loads(found))
+
+
+class _mapped:
+    """Redis's errors become ours, here and nowhere else."""
+
+    async def __aenter__(self) -> None:
+        return None
+
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, RedisError | OSError | TimeoutError):
+            raise StoreUnavailable("the user store does not answer", hint="try again shortly") from error
+
+
+def _tag(user_id: str) -> str:
+    return f"{{{zlib.crc32(user_id.encode()) % N_SHARDS}}}"
+
+
+def _batched(users: Iterator[tuple[str, Array]], size: int) -> Iterator[list[tuple[str, Array]]]:
+    while group := list(islice(users, size)):
+        yield group

@@ -1,0 +1,138 @@
+"""Requests and responses of the native API. Strict: wrong types and unknown fields are refused, never guessed."""
+
+import unicodedata
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from server.personalize import Personalization, State
+
+MAX_USER_ID_CHARS = 256
+MAX_MESSAGES = 256
+MAX_TOKENS = 8192
+
+
+def _printable(text: str) -> str:
+    """Text without control characters, tab and line breaks apart: they carry nothing and break logs and prompts."""
+    if any(unicodedata.category(char) == "Cc" and char not in "\t\n\r" for char in text):
+        raise ValueError("control characters are not allowed")
+    return text
+
+
+def _one_line(text: str) -> str:
+    if any(unicodedata.category(char) in ("Cc", "Zl", "Zp") for char in text):
+        raise ValueError("control characters are not allowed")
+    return text
+
+
+UserId = Annotated[str, StringConstraints(min_length=1, max_length=MAX_USER_ID_CHARS), AfterValidator(_one_line)]
+Text = Annotated[str, StringConstraints(min_length=1), AfterValidator(_printable)]
+StopText = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class _Response(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Message(_Request):
+    role: Literal["system", "user", "assistant"]
+    content: Text
+
+
+Messages = Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES)]
+
+
+class GenerateRequest(_Request):
+    """POST /generate. Either `prompt` (one user message) or `messages`."""
+
+    user_id: UserId | None = None
+    prompt: Text | None = None
+    messages: Messages | None = None
+    profile: Annotated[Text, StringConstraints(max_length=4096)] | None = None
+    """What the user says of themselves or wants, in words; goes in front of the first user message."""
+    max_tokens: int = Field(default=256, ge=1, le=MAX_TOKENS)
+    temperature: float = Field(default=0.0, ge=0.0, le=2.0, allow_inf_nan=False)
+    top_p: float = Field(default=1.0, gt=0.0, le=1.0, allow_inf_nan=False)
+    seed: int | None = Field(default=None, ge=0, lt=1 << 63)
+    stop: list[StopText] = Field(default=[], max_length=4)
+    stream: bool = False
+
+    @model_validator(mode="after")
+    def _one_prompt(self) -> Self:
+        if (self.prompt is None) == (self.messages is None):
+            raise ValueError("give either prompt or messages")
+        return self
+
+    def chat(self) -> list[dict[str, str]]:
+        return as_chat(self.prompt, self.messages)
+
+
+class FeedbackRequest(_Request):
+    """POST /feedback: `user_id` preferred `chosen` to `rejected` as the reply to the prompt."""
+
+    user_id: UserId
+    chosen: Text
+    rejected: Text
+    prompt: Text | None = None
+    messages: Messages | None = None
+    generation_id: Annotated[str, StringConstraints(pattern=r"^gen-[0-9a-f]{32}$")] | None = None
+    """Take the prompt of this generation."""
+
+    @model_validator(mode="after")
+    def _one_prompt(self) -> Self:
+        if sum(field is not None for field in (self.prompt, self.messages, self.generation_id)) != 1:
+            raise ValueError("give one of prompt, messages and generation_id")
+        if self.chosen == self.rejected:
+            raise ValueError("chosen equals rejected")
+        return self
+
+
+def as_chat(prompt: str | None, messages: list[Message] | None) -> list[dict[str, str]]:
+    """The conversation of a request that has either."""
+    if messages is not None:
+        return [message.model_dump() for message in messages]
+    return [{"role": "user", "content": prompt or ""}]
+
+
+class PersonalizationInfo(_Response):
+    state: State
+    bundle: str
+    votes: int | None
+
+    @classmethod
+    def of(cls, personalization: Personalization) -> Self:
+        return cls(state=personalization.state, bundle=personalization.bundle_id, votes=personalization.votes)
+
+
+class Usage(_Response):
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+
+
+class GenerateResponse(_Response):
+    generation_id: str
+    text: str
+    finish_reason: str
+    usage: Usage
+    personalization: PersonalizationInfo
+
+
+class FeedbackResponse(_Response):
+    vote_id: str
+    votes: int
+    duplicate: bool
+
+
+class UserResponse(_Response):
+    """GET /users/{user_id}. An unknown user is no error: `known` is false and replies are generic."""
+
+    user_id: str
+    known: bool
+    state: State
+    votes: int | None
+    bundle: str
