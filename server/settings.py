@@ -13,7 +13,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from server.errors import SettingsError
 
 PREFIX = "IDIOLECT_"
-INSTALL_VARIABLES = {"IDIOLECT_GPU", "IDIOLECT_EDITABLE"}
+INSTALL_VARIABLES = {"IDIOLECT_GPU"}
 """Read by docker/install.sh, not by the server."""
 
 DEMO_MODEL = "SmolLM2-135M-Instruct"

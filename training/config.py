@@ -43,6 +43,8 @@ class RunConfig(_Strict):
     """Weight of the user loss against the generic loss; 0 is pooled DPO."""
     beta: float = Field(default=0.1, gt=0)
     """DPO inverse temperature."""
+    nll_weight: float = Field(default=1.0, ge=0)
+    """Weight of the chosen replies' mean token loss beside P-DPO (docs/decisions/0002); 0 is P-DPO alone."""
     lora_lr: float = Field(default=5e-4, gt=0)
     user_lr: float = Field(default=5e-3, gt=0)
     epochs: int = Field(default=1, ge=1)

@@ -12,7 +12,7 @@ from training.batch import chat_layout, shuffled, tokenize
 from training.checkpoint import load_checkpoint, save_checkpoint
 from training.config import RunConfig
 from training.errors import NonFiniteLoss
-from training.loss import dpo_loss, draw_rows, margins
+from training.loss import dpo_loss, draw_rows, margins, nll_loss
 from training.policy import Policy
 from training.preferences import index_users, read_preferences
 
@@ -57,7 +57,7 @@ def fit(run: RunConfig, out: Path) -> Policy:
     )  # fmt: skip
 
     # 3. The reference never changes: score every pair once.
-    reference = policy.reference_logps(pairs, 2 * run.batch_pairs)
+    reference = policy.score(pairs, None, 2 * run.batch_pairs, "reference")
 
     # 4. Steps. Every draw derives from the seed and the epoch or step, so a resumed run equals a straight one.
     done = 0
@@ -82,8 +82,11 @@ def fit(run: RunConfig, out: Path) -> Policy:
                 draw = torch.Generator().manual_seed(-1_000_003 * run.seed - step)
                 rows = draw_rows(torch.tensor([pair.row for pair in batch]), run.alpha, draw)
                 ref = reference[[pair.index for pair in batch]].to(policy.device)
-                margin = margins(*policy.pair_logps(batch, rows), ref[:, 0], ref[:, 1])
-                loss = dpo_loss(margin, run.beta)
+                chosen, rejected = policy.pair_logps(batch, rows)
+                margin = margins(chosen, rejected, ref[:, 0], ref[:, 1])
+                n_chosen = torch.tensor([len(pair.chosen_ids) for pair in batch], device=policy.device)
+                nll = nll_loss(chosen, n_chosen)
+                loss = dpo_loss(margin, run.beta) + run.nll_weight * nll
                 if not torch.isfinite(loss):
                     raise NonFiniteLoss(f"loss is {loss.item()} at step {step}", hint="lower the learning rates")
                 optimizer.zero_grad()
@@ -96,6 +99,7 @@ def fit(run: RunConfig, out: Path) -> Policy:
                 record = {
                     "step": step,
                     "loss": round(loss.item(), 5),
+                    "nll": round(nll.item(), 5),
                     "accuracy": float((margin > 0).float().mean()),
                     "lora_grad_norm": round(float(norm), 4),
                     "elapsed_s": round(time.monotonic() - began, 1),

@@ -21,6 +21,15 @@ def dpo_loss(margin: Tensor, beta: float) -> Tensor:
     return -F.logsigmoid(beta * margin).mean()
 
 
+def nll_loss(chosen_logps: Tensor, n_tokens: Tensor) -> Tensor:
+    """Mean over pairs of the chosen reply's loss a token, a scalar.
+
+    DPO alone is content when both replies become unlikely, as long as the rejected one does so faster; a small
+    model then says something else altogether. This term keeps the chosen reply likely (as in arXiv 2404.19733).
+    """
+    return -(chosen_logps / n_tokens).mean()
+
+
 def draw_rows(rows: Tensor, alpha: float, generator: torch.Generator) -> Tensor:
     """User rows [B] with each one turned into the generic row 0 with probability 1 - alpha.
 

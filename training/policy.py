@@ -82,19 +82,25 @@ class Policy:
         return chosen, rejected
 
     @torch.no_grad()
-    def reference_logps(self, pairs: Sequence[Pair], batch_pairs: int) -> Tensor:
-        """Reference log-probabilities [n, 2] in the order of `pairs`, each distinct (prompt, chosen, rejected) once."""
-        distinct: dict[tuple[tuple[int, ...], ...], list[tuple[int, int]]] = {}
+    def score(self, pairs: Sequence[Pair], rows: Sequence[int] | None, batch_pairs: int, desc: str) -> Tensor:
+        """Log-probabilities (chosen, rejected) as seen by each pair's row, [n, 2]; rows None is the reference.
+
+        Users judge the same replies, so each distinct (row, prompt, pair of replies) is computed once, whichever of
+        the two replies was chosen.
+        """
+        distinct: dict[tuple[object, ...], list[int]] = {}
         for place, pair in enumerate(pairs):
-            low, high = sorted((pair.chosen_ids, pair.rejected_ids))
-            distinct.setdefault((pair.prompt_ids, low, high), []).append((place, int(pair.chosen_ids != low)))
-        groups = sorted(distinct.values(), key=lambda places: pairs[places[0][0]].n_tokens)
+            replies = frozenset((pair.chosen_ids, pair.rejected_ids))
+            distinct.setdefault((rows and rows[place], pair.prompt_ids, replies), []).append(place)
+        groups = sorted(distinct.values(), key=lambda places: pairs[places[0]].n_tokens)
         logps = torch.zeros(len(pairs), 2)
-        for start in tqdm(range(0, len(groups), batch_pairs), desc="reference"):
+        for start in tqdm(range(0, len(groups), batch_pairs), desc=desc):
             chunk = groups[start : start + batch_pairs]
-            scored = torch.stack(self.pair_logps([pairs[places[0][0]] for places in chunk], None), dim=1).cpu()
+            firsts = [places[0] for places in chunk]
+            chunk_rows = None if rows is None else torch.tensor([rows[place] for place in firsts])
+            scored = torch.stack(self.pair_logps([pairs[place] for place in firsts], chunk_rows), dim=1).cpu()
             for places, scores in zip(chunk, scored, strict=True):
-                first_swapped = places[0][1]
-                for place, swapped in places:
-                    logps[place] = scores if swapped == first_swapped else scores.flip(0)
+                for place in places:
+                    swapped = pairs[place].chosen_ids != pairs[places[0]].chosen_ids
+                    logps[place] = scores.flip(0) if swapped else scores
         return logps

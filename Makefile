@@ -1,0 +1,48 @@
+# The project's commands. Each sets up what it needs; `make help` lists them.
+VENV ?= .venv
+PY := $(VENV)/bin/python
+BUNDLE ?= training/runs/demo/bundle
+RUN ?= training/runs/demo/run.yaml
+OUT ?= runs/demo
+
+.DEFAULT_GOAL := help
+.PHONY: help setup model fmt check test demo serve train bench evidence docs
+
+help:  ## list the commands
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
+
+setup:  ## virtual environment with everything (4 minutes the first time)
+	@docker/install.sh $(VENV) serve-cpu,training,dev
+
+model: setup  ## the demo model, converted once into the cache folder
+	@$(PY) -m training.demo_model
+
+fmt: setup  ## format the code
+	@$(VENV)/bin/ruff format -q . && $(VENV)/bin/ruff check -q --fix .
+
+check: setup  ## formatting, lint and types
+	@$(VENV)/bin/ruff format --check . && $(VENV)/bin/ruff check . && $(VENV)/bin/mypy
+	@$(VENV)/bin/mypy --strict --config-file clients/python/pyproject.toml clients/python/idiolect_client
+
+test: check model  ## everything that CI runs: checks and all tests, on real vLLM and real Redis
+	@$(PY) -m pytest
+
+demo: model  ## serve the demo bundle and show three prompts answered for opposed users
+	@$(PY) -m tests.demo
+
+serve: model  ## serve $(BUNDLE) on http://127.0.0.1:8000
+	@IDIOLECT_BUNDLE=$${IDIOLECT_BUNDLE:-$(BUNDLE)} $(PY) -m server
+
+train: model  ## train the demo bundle again (about half an hour on two cores)
+	@$(PY) -m training fit $(RUN) --out $(OUT)
+	@$(PY) -m training evaluate $(RUN) --out $(OUT)
+	@$(PY) -m training export $(RUN) --out $(OUT) --bundle $(BUNDLE)
+
+bench: model  ## reply lengths through /generate on held-out prompts; writes docs/results/reply_lengths.json
+	@$(PY) -m tests.bench.reply_lengths
+
+evidence: model  ## run the integration tests and record what they measure in docs/evidence.json
+	@$(PY) -m pytest tests/integration --evidence docs/evidence.json
+
+docs: setup  ## regenerate docs/settings.md from the settings' own descriptions
+	@$(PY) -m tests.settings_page

@@ -1,0 +1,44 @@
+# The server, for a host with an NVIDIA GPU: vLLM's wheels bring CUDA, the host brings the driver.
+#   docker build -f docker/server.Dockerfile -t idiolect-server .
+FROM python:3.11-slim-bookworm
+
+# Triton compiles its launchers with a C compiler when the server starts.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends gcc libc6-dev \
+    && rm -rf /var/lib/apt/lists/*
+
+RUN groupadd --gid 10001 idiolect \
+    && useradd --no-log-init --uid 10001 --gid 10001 --create-home --shell /usr/sbin/nologin idiolect \
+    && mkdir /models /bundles /data \
+    && chown idiolect:idiolect /models /data
+
+# Dependencies first, with empty packages in place of the source: an edit of the source does not install them again.
+WORKDIR /app
+COPY pyproject.toml LICENSE ./
+COPY clients/python clients/python
+COPY docker/install.sh docker/
+RUN --mount=type=cache,target=/root/.cache/pip \
+    mkdir idiolect server \
+    && touch README.md idiolect/__init__.py server/__init__.py \
+    && IDIOLECT_GPU=1 docker/install.sh /opt/venv serve-gpu
+COPY idiolect idiolect
+COPY server server
+
+ENV PATH=/opt/venv/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility \
+    HF_HOME=/models/huggingface \
+    XDG_CACHE_HOME=/models/cache \
+    TRITON_CACHE_DIR=/models/cache/triton \
+    VLLM_NO_USAGE_STATS=1 \
+    IDIOLECT_CACHE_DIR=/models/idiolect \
+    IDIOLECT_DATA_DIR=/data
+
+USER 10001:10001
+VOLUME ["/models", "/data"]
+EXPOSE 8000
+HEALTHCHECK --interval=10s --timeout=6s --retries=3 --start-period=60s \
+    CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8000/health/live', timeout=5)"]
+ENTRYPOINT ["python", "-m", "server"]

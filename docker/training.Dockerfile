@@ -1,0 +1,31 @@
+# The trainer, for a host with an NVIDIA GPU: torch's wheels bring CUDA, the host brings the driver.
+#   docker build -f docker/training.Dockerfile -t idiolect-training .
+FROM python:3.11-slim-bookworm
+
+RUN groupadd --gid 10001 idiolect \
+    && useradd --no-log-init --uid 10001 --gid 10001 --create-home --shell /usr/sbin/nologin idiolect \
+    && mkdir /models /runs \
+    && chown idiolect:idiolect /models /runs
+
+# Dependencies first, with empty packages in place of the source: an edit of the source does not install them again.
+WORKDIR /app
+COPY pyproject.toml LICENSE ./
+COPY clients/python clients/python
+COPY docker/install.sh docker/
+RUN --mount=type=cache,target=/root/.cache/pip \
+    mkdir idiolect training \
+    && touch README.md idiolect/__init__.py training/__init__.py \
+    && docker/install.sh /opt/venv training
+COPY idiolect idiolect
+COPY training training
+
+ENV PATH=/opt/venv/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility \
+    HF_HOME=/models/huggingface \
+    IDIOLECT_CACHE_DIR=/models/idiolect
+
+USER 10001:10001
+VOLUME ["/models", "/runs"]
+ENTRYPOINT ["python", "-m", "training"]

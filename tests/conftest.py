@@ -1,0 +1,93 @@
+"""Fixtures with real parts: the demo model, the demo bundle, Redis, a server. And where evidence is recorded."""
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from idiolect.bundle import Bundle
+from server.keys import digest
+from tests.live import DEMO_BUNDLE, Redis, running_server
+from tests.record import record
+from training.demo_model import demo_model
+
+API_KEY = "idk-for-tests-only"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--evidence", type=Path, help="record what the tests measure in this JSON file")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _clean_environment() -> None:
+    for name in list(os.environ):
+        if name.startswith("IDIOLECT_") and name != "IDIOLECT_CACHE_DIR":
+            del os.environ[name]
+
+
+@pytest.fixture(scope="session")
+def model_path() -> Path:
+    return demo_model()
+
+
+@pytest.fixture(scope="session")
+def demo_bundle() -> Bundle:
+    return Bundle.read(DEMO_BUNDLE)
+
+
+Evidence = Callable[..., None]
+
+
+@pytest.fixture
+def evidence(request: pytest.FixtureRequest) -> Evidence:
+    """evidence(id, value, threshold): kept in --evidence FILE when that is given."""
+    path: Path | None = request.config.getoption("--evidence")
+    test = request.node.nodeid.split("[")[0]
+
+    def keep(line: str, value: object, threshold: str) -> None:
+        if path is not None:
+            record(path, line, value, threshold, f"make setup model && .venv/bin/python -m pytest {test}")
+
+    return keep
+
+
+@dataclass
+class Live:
+    """A running server with its own Redis."""
+
+    url: str
+    http: httpx.Client
+    redis: Redis
+    pid: int
+
+    def generate(self, **request: object) -> dict[str, object]:
+        response = self.http.post("/generate", json=request)
+        assert response.status_code == 200, response.text
+        answer: dict[str, object] = response.json()
+        return answer
+
+
+@pytest.fixture(scope="session")
+def live(tmp_path_factory: pytest.TempPathFactory, model_path: Path) -> Iterator[Live]:
+    """One server for the whole session: the demo bundle, merged, keys required, Redis beside it."""
+    folder = tmp_path_factory.mktemp("live")
+    redis = Redis(folder / "redis")
+    redis.start()
+    try:
+        with (folder / "server.log").open("wb") as log:
+            settings = {"redis_url": redis.url, "api_keys": digest(API_KEY), "data_dir": str(folder / "data")}
+            with (
+                running_server(log, **settings) as (url, process),
+                httpx.Client(base_url=url, headers={"Authorization": f"Bearer {API_KEY}"}, timeout=120) as http,
+            ):
+                yield Live(url, http, redis, process.pid)
+    finally:
+        redis.stop()
+
+
+def read_lines(path: Path) -> list[dict[str, str]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
