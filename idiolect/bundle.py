@@ -109,19 +109,23 @@ def read_manifest(path: Path) -> Manifest:
         values = json.loads(file.read_bytes())
     except ValueError as error:
         raise BundleCorrupt(f"{MANIFEST}: not JSON: {error}") from error
-    version = values.get("format_version") if isinstance(values, dict) else None
+    if not isinstance(values, dict):
+        raise BundleCorrupt(f"{MANIFEST}: not a JSON object")
+    version = values.get("format_version")
     if isinstance(version, int) and version != FORMAT_VERSION:
         raise BundleFormatUnsupported(
             f"{MANIFEST}: format version {version}, this reader knows {FORMAT_VERSION}",
             hint="upgrade idiolect",
         )
+    digest, bundle_id = values.pop("digest", None), values.pop("bundle_id", None)
     try:
-        claimed = values.pop("bundle_id", None)
         manifest = Manifest.model_validate(values)
-    except (ValidationError, AttributeError) as error:
+    except ValidationError as error:
         raise BundleCorrupt(f"{MANIFEST}: {error}") from error
-    if claimed != manifest.bundle_id:
-        raise BundleCorrupt(f"{MANIFEST}: bundle_id is not the digest of the manifest")
+    if digest != manifest.digest:
+        raise BundleCorrupt(f"{MANIFEST}: differs from its digest", hint="copy the bundle again")
+    if bundle_id != manifest.bundle_id:
+        raise BundleCorrupt(f"{MANIFEST}: bundle_id does not fit the contents")
     return manifest
 
 
@@ -167,7 +171,7 @@ def write_bundle(
             training=training,
             files=files,
         )
-        values = {"bundle_id": manifest.bundle_id, **manifest.model_dump(mode="json")}
+        values = {"digest": manifest.digest, "bundle_id": manifest.bundle_id, **manifest.model_dump(mode="json")}
         with (partial / MANIFEST).open("w") as file:
             file.write(json.dumps(values, indent=2, sort_keys=True) + "\n")
             file.flush()
@@ -244,7 +248,7 @@ def _read_basis(path: Path, shape: UserModelShape) -> tuple[Array, Array]:
 def _pack_ids(user_ids: Sequence[str]) -> dict[str, NDArray[Any]]:
     encoded = [user_id.encode() for user_id in user_ids]
     offsets = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
-    return {"id_bytes": np.frombuffer(b"".join(encoded), np.uint8), "id_offsets": offsets}
+    return {"id_bytes": np.array(bytearray(b"".join(encoded)), np.uint8), "id_offsets": offsets}
 
 
 def _read_users(path: Path, shape: UserModelShape) -> tuple[list[str], Array]:

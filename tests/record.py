@@ -12,7 +12,9 @@ from tests.live import ROOT
 
 def machine() -> str:
     """Processor, cores and memory of this machine, in words."""
-    names = [line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
+    names = [
+        line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
+    ]
     n_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores, {n_bytes / 2**30:.0f} GiB, no GPU"
 

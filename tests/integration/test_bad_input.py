@@ -1,0 +1,246 @@
+"""A6: whatever arrives, in requests or from Redis, the answer is typed and the engine answers afterwards."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import redis
+
+from server.store.record import encode_code
+from server.store.store import N_SHARDS
+from tests.conftest import Live
+from tests.live import DEMO_BUNDLE, ROOT
+
+CODE_SIZE = 4 * 576
+
+BAD_GENERATE = {
+    "not an object": [1],
+    "nothing": {},
+    "number as prompt": {"prompt": 7},
+    "null prompt": {"prompt": None},
+    "empty prompt": {"prompt": ""},
+    "both": {"prompt": "x", "messages": [{"role": "user", "content": "x"}]},
+    "no messages": {"messages": []},
+    "unknown role": {"messages": [{"role": "tool", "content": "x"}]},
+    "no user turn": {"messages": [{"role": "system", "content": "x"}]},
+    "content parts": {"messages": [{"role": "user", "content": [{"type": "prompt_embeds", "data": "x"}]}]},
+    "unknown field": {"prompt": "x", "prompt_embeds": "AAAA"},
+    "nul": {"prompt": "a\0b"},
+    "escape": {"prompt": "a\x1b[31m"},
+    "lone surrogate": {"prompt": "\ud800"},
+    "user id a number": {"prompt": "x", "user_id": 7},
+    "user id empty": {"prompt": "x", "user_id": ""},
+    "user id of 1,000 characters": {"prompt": "x", "user_id": "u" * 1000},
+    "user id with a line break": {"prompt": "x", "user_id": "a\nb"},
+    "no tokens": {"prompt": "x", "max_tokens": 0},
+    "too many tokens": {"prompt": "x", "max_tokens": 10**9},
+    "tokens as text": {"prompt": "x", "max_tokens": "5"},
+    "cold": {"prompt": "x", "temperature": -1},
+    "nan": {"prompt": "x", "temperature": float("nan")},
+    "infinite": {"prompt": "x", "temperature": float("inf")},
+    "top_p": {"prompt": "x", "top_p": 0},
+    "seed": {"prompt": "x", "seed": 2**64},
+    "stop": {"prompt": "x", "stop": ["a"] * 100},
+    "too many messages": {"messages": [{"role": "user", "content": "x"}] * 1000},
+}
+
+BAD_FEEDBACK = {
+    "nothing": {},
+    "same": {"user_id": "u", "prompt": "p", "chosen": "a", "rejected": "a"},
+    "two prompts": {"user_id": "u", "prompt": "p", "generation_id": "gen-" + "0" * 32, "chosen": "a", "rejected": "b"},
+    "odd generation": {"user_id": "u", "generation_id": "../x", "chosen": "a", "rejected": "b"},
+    "no user": {"prompt": "p", "chosen": "a", "rejected": "b"},
+    "empty": {"user_id": "u", "prompt": "p", "chosen": "", "rejected": "b"},
+}
+
+BAD_OPENAI = {
+    "image": {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://x/y"}}]}]},
+    "embeds": {"messages": [{"role": "user", "content": [{"type": "prompt_embeds", "data": "AAAA"}]}]},
+    "choices": {"messages": [{"role": "user", "content": "x"}], "n": 1000},
+    "beams": {"messages": [{"role": "user", "content": "x"}], "use_beam_search": True},
+    "user id": {"messages": [{"role": "user", "content": "x"}], "user": "u" * 1000},
+    "temperature": {"messages": [{"role": "user", "content": "x"}], "temperature": -5},
+    "penalty": {"messages": [{"role": "user", "content": "x"}], "repetition_penalty": -1},
+    "logit bias": {"messages": [{"role": "user", "content": "x"}], "logit_bias": {"999999999": 1}},
+    "model": {"model": "nope", "messages": [{"role": "user", "content": "x"}]},
+    "no user turn": {"messages": [{"role": "assistant", "content": "x"}]},
+}
+
+
+@pytest.fixture(autouse=True)
+def _still_alive(live: Live):
+    yield
+    assert live.generate(user_id="concise-1", prompt="Hi", max_tokens=2)["text"]
+
+
+def assert_typed(response, *statuses: int) -> None:
+    assert response.status_code in statuses, response.text
+    error = response.json()["error"]
+    assert error["message"]
+    assert error["code"]
+
+
+def post(live: Live, path: str, content: object):
+    # json.dumps writes NaN and Infinity, as many clients do.
+    return live.http.post(path, content=json.dumps(content), headers={"content-type": "application/json"})
+
+
+@pytest.mark.parametrize("name", BAD_GENERATE)
+def test_bad_generate(live: Live, name: str):
+    assert_typed(post(live, "/generate", BAD_GENERATE[name]), 422)
+
+
+@pytest.mark.parametrize("name", BAD_FEEDBACK)
+def test_bad_feedback(live: Live, name: str):
+    assert_typed(post(live, "/feedback", BAD_FEEDBACK[name]), 422)
+
+
+@pytest.mark.parametrize("name", BAD_OPENAI)
+def test_bad_openai(live: Live, name: str):
+    request = {"model": "SmolLM2-135M-Instruct", "max_tokens": 2, **BAD_OPENAI[name]}
+    assert_typed(post(live, "/v1/chat/completions", request), 400, 404, 422)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b'{"prompt": "x"' + b" " * 2000])
+def test_bodies_that_are_not_json(live: Live, content: bytes):
+    response = live.http.post("/generate", content=content, headers={"content-type": "application/json"})
+    assert_typed(response, 422)
+
+
+def test_prompts_over_the_models_length(live: Live):
+    for stream in (False, True):
+        response = post(live, "/generate", {"prompt": "word " * 9000, "stream": stream})
+        assert_typed(response, 413)
+        assert response.json()["error"]["code"] == "prompt_too_long"
+    request = {"model": "SmolLM2-135M-Instruct", "messages": [{"role": "user", "content": "word " * 9000}]}
+    assert_typed(post(live, "/v1/chat/completions", request), 400, 413)
+
+
+def test_bodies_over_the_limit(live: Live):
+    response = post(live, "/generate", {"prompt": "x" * (1 << 21)})
+    assert_typed(response, 413)
+    assert response.json()["error"]["code"] == "body_too_large"
+
+    def chunks():
+        for _ in range(64):
+            yield b"x" * (1 << 16)
+
+    response = live.http.post("/generate", content=chunks(), headers={"content-type": "application/json"})
+    assert_typed(response, 413)
+
+
+def test_user_ids_are_data(live: Live):
+    """Ids that look like keys, paths or patterns are only ids."""
+    for user_id in ("a/b", "..", "*", "{1}:votes", "é" * 256, "'; DROP", "a:b", "%2F", "concise-1 "):
+        answer = live.generate(user_id=user_id, prompt="Hi", max_tokens=1)
+        assert answer["personalization"]["state"] == "generic"
+
+
+def plant(live: Live, user_id: str, record: bytes) -> None:
+    import zlib
+
+    bundle = live.http.get("/health/ready").json()["bundle"]
+    shard = zlib.crc32(user_id.encode()) % N_SHARDS
+    redis.Redis.from_url(live.redis.url).set(f"idiolect:{{{shard}}}:code:{bundle}:{user_id}", record)
+
+
+def with_nan() -> bytes:
+    """A record that is right in everything but its numbers: magic, length and checksum fit."""
+    import struct
+    import zlib
+
+    body = struct.pack("<4sBxxxI", b"IDC1", 0, CODE_SIZE) + np.full(CODE_SIZE, np.nan, "<f4").tobytes()
+    return body + struct.pack("<I", zlib.crc32(body))
+
+
+GOOD_RECORD = encode_code(np.zeros(CODE_SIZE, np.float32))
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        b"",
+        b"x",
+        GOOD_RECORD[: len(GOOD_RECORD) // 2],
+        GOOD_RECORD + b"\0",
+        with_nan(),
+        encode_code(np.zeros(7, np.float32)),
+        b"\x80\x04K\x01.",
+    ],
+    ids=["empty", "one byte", "half", "one byte more", "nan", "another size", "pickle"],
+)
+def test_bad_records_in_redis_fall_back_to_generic(live: Live, record: bytes):
+    """Documented fallback: the generic reply, and the state says degraded."""
+    plant(live, "planted", record)
+    planted, generic = (
+        live.generate(prompt="What is a comet?", max_tokens=6, **who) for who in ({"user_id": "planted"}, {})
+    )
+    assert planted["personalization"]["state"] == "degraded"
+    assert planted["text"] == generic["text"]
+
+
+def test_a_wrong_type_in_redis_falls_back_too(live: Live):
+    plant(live, "planted", b"x")
+    connection = redis.Redis.from_url(live.redis.url)
+    (key,) = connection.scan_iter("idiolect:*:code:*:planted")
+    connection.delete(key)
+    connection.rpush(key, "not", "a", "string")
+    assert live.generate(user_id="planted", prompt="Hi", max_tokens=2)["personalization"]["state"] == "generic"
+    connection.delete(key)
+
+
+def test_keys_are_required_but_for_health(live: Live):
+    for headers in ({"Authorization": ""}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic x"}):
+        for method, path in (
+            ("POST", "/generate"),
+            ("POST", "/feedback"),
+            ("GET", "/users/ada"),
+            ("GET", "/v1/models"),
+            ("POST", "/v1/chat/completions"),
+            ("GET", "/openapi.json"),
+        ):
+            response = live.http.request(method, path, headers=headers, json={})
+            assert_typed(response, 401)
+        assert live.http.get("/health/live", headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "name", ["manifest.json", "basis.safetensors", "users.safetensors", "adapter/adapter_model.safetensors"]
+)
+def test_the_server_does_not_start_on_a_damaged_bundle(tmp_path: Path, name: str):
+    """The process ends with an error that names the file; tests/unit/test_bundle.py flips bytes everywhere."""
+    bundle = tmp_path / "bundle"
+    shutil.copytree(DEMO_BUNDLE, bundle)
+    content = bytearray((bundle / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (bundle / name).write_bytes(content)
+    code = (
+        "import sys; from server.settings import Settings; from server.serving import prepare\n"
+        "from idiolect.errors import BundleError\n"
+        "try: prepare(Settings.read())\n"
+        "except BundleError as error: sys.exit(f'{error.code}: {error.message}')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env={"PATH": "/usr/bin:/bin", "HOME": str(Path.home()), "IDIOLECT_BUNDLE": str(bundle)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert "bundle_" in done.stderr.splitlines()[-1]
+    assert name.split("/")[-1] in done.stderr.splitlines()[-1]
+
+
+def test_evidence(live: Live, evidence):
+    """Runs last in this file: everything above has passed on one engine that is still the same process."""
+    count = len(BAD_GENERATE) + len(BAD_FEEDBACK) + len(BAD_OPENAI)
+    evidence(
+        "A6",
+        {"bad_requests": count, "bad_redis_records": 8, "flipped_bytes_refused": 35, "engine_alive": True},
+        "typed error or documented fallback for each, engine answers afterwards",
+    )

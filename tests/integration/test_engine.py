@@ -1,0 +1,168 @@
+"""The engine itself: the trainer's numbers through both injections, adapter and merged; and what the cache shares."""
+
+import asyncio
+import json
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from idiolect.bundle import Bundle
+from idiolect.layout import Layout
+from idiolect.merge import merge_bundle
+from server.engine.engine import Engine, EngineConfig, Sampling
+from server.engine.injection import INJECTIONS, Placed, UserTokens
+from tests.conftest import read_lines
+from tests.live import DEMO_BUNDLE
+from training.batch import Pair, collate
+from training.config import RunConfig
+from training.policy import Policy
+
+N_TRIPLES = 24
+TOLERANCE = 1e-3
+PAIRS = read_lines(DEMO_BUNDLE.parent / "test.jsonl")
+
+
+@pytest.fixture(scope="module")
+def policy(demo_bundle: Bundle) -> Policy:
+    """The trainer's policy with the demo bundle's weights."""
+    run = RunConfig.read(DEMO_BUNDLE.parent / "run.yaml")
+    policy = Policy(run, n_users=len(demo_bundle.user_ids))
+    adapter = load_file(DEMO_BUNDLE / "adapter" / "adapter_model.safetensors")
+    with torch.no_grad():
+        for name, parameter in policy.lora_parameters().items():
+            parameter.copy_(adapter[name.replace(".default.", ".")])
+    policy.model.eval()
+    return policy
+
+
+@dataclass
+class Running:
+    """An engine and the loop that it lives in."""
+
+    engine: Engine
+    loop: asyncio.AbstractEventLoop
+    label: str
+
+    def run(self, awaitable):
+        return self.loop.run_until_complete(awaitable)
+
+
+@pytest.fixture(scope="module", params=[f"{i}-{w}" for i in INJECTIONS for w in ("merged", "adapter")])
+def running(request, demo_bundle: Bundle, model_path: Path, tmp_path_factory) -> Iterator[Running]:
+    injection, weights = request.param.split("-")
+    model, adapter = model_path, demo_bundle.adapter_path
+    if weights == "merged":
+        merged = merge_bundle(demo_bundle, model_path, tmp_path_factory.mktemp("merged") / "bundle")
+        model, adapter = merged.model_path, None
+    config = EngineConfig(str(model), adapter, demo_bundle.bundle_id, injection, max_model_len=2048, max_num_seqs=32)
+    loop = asyncio.new_event_loop()
+    engine = loop.run_until_complete(Engine.start(config))
+    yield Running(engine, loop, request.param)
+    engine.close()
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+
+
+def triples(bundle: Bundle, engine: Engine) -> list[tuple[UserTokens, list[int], list[int]]]:
+    """Random users (the generic one too), prompts and replies."""
+    rng = random.Random(0)
+    codes = [bundle.user_model.generic_code, *bundle.codes]
+    chosen = []
+    for _ in range(N_TRIPLES):
+        pair = rng.choice(PAIRS)
+        tokens = UserTokens(bundle.user_model.user_tokens(rng.choice(codes)), bundle.bundle_id)
+        prompt = engine.encode_chat([{"role": "user", "content": pair["prompt"]}])
+        reply = engine.tokenizer(rng.choice((pair["chosen"], pair["rejected"])), add_special_tokens=False)
+        chosen.append((tokens, prompt, [*reply["input_ids"], engine.tokenizer.eos_token_id]))
+    return chosen
+
+
+_worst: dict[str, float] = {}
+
+
+def test_log_probabilities_equal_the_trainers(running: Running, policy: Policy, demo_bundle: Bundle, evidence):
+    """A3: every reply token of every triple, within 1e-3 in fp32."""
+    layout = demo_bundle.manifest.layout
+    worst = 0.0
+    for number, (tokens, prompt, reply) in enumerate(triples(demo_bundle, running.engine)):
+        offset = layout.offset(prompt)
+        pair = Pair(0, 0, tuple(prompt), tuple(reply), tuple(reply), offset)
+        batch = collate([pair], len(tokens.rows), 2)
+        with torch.no_grad():
+            expected = policy.token_logps(batch, torch.from_numpy(tokens.rows)[None])[0][batch.reply_mask[0]]
+        placed = Placed([*prompt, *reply], offset, tokens)
+        served = running.run(running.engine.score(placed, len(prompt), f"score-{number}"))
+        assert len(served) == len(reply)
+        worst = max(worst, (expected - torch.tensor(served)).abs().max().item())
+    assert worst <= TOLERANCE
+    _worst[running.label] = worst
+    if len(_worst) == 4:
+        value = {"triples_each": N_TRIPLES, "max_abs_difference": {k: float(f"{v:.2g}") for k, v in _worst.items()}}
+        evidence("A3", value, "<= 1e-3 (fp32), both injections, adapter and merged, >= 20 triples")
+
+
+def test_plain_and_personalized_requests_share_a_batch(running: Running, demo_bundle: Bundle):
+    """A plain prompt between personalized ones gets its solo reply, and the engine survives (vLLM issue 51121)."""
+    layout = demo_bundle.manifest.layout
+    prompt = running.engine.encode_chat([{"role": "user", "content": "What is a tide pool?"}])
+    codes = demo_bundle.codes[:3]
+    users = [UserTokens(demo_bundle.user_model.user_tokens(code), demo_bundle.bundle_id) for code in codes]
+    requests = [Placed(prompt), *(Placed(prompt, layout.offset(prompt), user) for user in users)]
+
+    async def reply(placed: Placed, name: str) -> list[int]:
+        sampling = Sampling(max_tokens=8)
+        return [t async for chunk in running.engine.generate(placed, sampling, name) for t in chunk.token_ids]
+
+    async def together() -> list[list[int]]:
+        return list(await asyncio.gather(*(reply(placed, f"both-{i}") for i, placed in enumerate(requests))))
+
+    solo = [running.run(reply(placed, f"solo-{i}")) for i, placed in enumerate(requests)]
+    assert running.run(together()) == solo
+
+
+def test_a_shared_system_prompt_is_computed_once(running: Running, demo_bundle: Bundle, evidence):
+    """A5: after_system lets a second user reuse the system part; the paper's placement cannot."""
+    trained = demo_bundle.manifest.layout
+    layouts = {
+        name: Layout(placement=name, anchor=trained.anchor, bos_id=trained.bos_id)
+        for name in ("after_system", "after_bos")
+    }
+    users = [
+        UserTokens(demo_bundle.user_model.user_tokens(code), demo_bundle.bundle_id) for code in demo_bundle.codes[:2]
+    ]
+
+    async def cached(placed: Placed, name: str) -> int:
+        n = 0
+        async for chunk in running.engine.generate(placed, Sampling(max_tokens=1), name):
+            n = chunk.n_cached_tokens
+        return n
+
+    found = {}
+    for name, layout in layouts.items():
+        # Another system prompt for each layout, so that neither profits from what the other has computed.
+        system = f"You follow the {name} house rules. " + "Be exact, be polite, and cite what you rely on. " * 25
+        messages = [{"role": "system", "content": system}, {"role": "user", "content": "What is a glacier?"}]
+        prompt = running.engine.encode_chat(messages)
+        n_system = layouts["after_system"].offset(prompt)
+        assert n_system >= 200
+        counts = [
+            running.run(cached(Placed(prompt, layout.offset(prompt), user), f"{name}-{i}"))
+            for i, user in enumerate(users)
+        ]
+        found[name] = {"system_tokens": n_system, "cached_for_second_user": counts[1]}
+    shared = found["after_system"]
+    assert shared["cached_for_second_user"] >= shared["system_tokens"] - 32  # whole blocks of 32 only
+    assert found["after_bos"]["cached_for_second_user"] == 0
+    if running.label == "passthrough-merged":
+        evidence("A5", found, "after_system: cached >= system tokens, whole blocks; after_bos: 0")
+
+
+def test_an_adapter_folder_is_what_vllm_expects(demo_bundle: Bundle):
+    assert demo_bundle.adapter_path is not None
+    config = json.loads((demo_bundle.adapter_path / "adapter_config.json").read_text())
+    assert config["peft_type"] == "LORA"

@@ -1,0 +1,67 @@
+"""Who may import whom: training -> idiolect <- server, and each foreign library in its own room."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.live import ROOT
+
+ROOMS = {"vllm": "server/engine", "redis": "server/store", "fastapi": "server", "peft": "training", "torch": None}
+
+
+def imports(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            names.add(node.module.split(".")[0])
+    return names
+
+
+def sources(folder: str) -> list[Path]:
+    found = sorted((ROOT / folder).rglob("*.py"))
+    assert found
+    return found
+
+
+@pytest.mark.parametrize(
+    ("folder", "never"),
+    [
+        ("idiolect", {"server", "training", "torch", "vllm", "redis", "fastapi", "transformers"}),
+        ("training", {"server", "vllm", "redis", "fastapi"}),
+        ("server", {"training", "peft"}),
+        ("clients/python/idiolect_client", {"idiolect", "server", "training", "torch"}),
+    ],
+)
+def test_forbidden_imports(folder: str, never: set[str]):
+    for path in sources(folder):
+        assert not imports(path) & never, path
+
+
+@pytest.mark.parametrize(
+    ("library", "room"), [("vllm", "server/engine"), ("redis", "server/store"), ("fastapi", "server")]
+)
+def test_each_library_has_one_room(library: str, room: str):
+    for folder in ("idiolect", "server", "training", "clients"):
+        for path in sources(folder):
+            if library in imports(path):
+                assert path.relative_to(ROOT).as_posix().startswith(room), path
+
+
+def test_a_bundle_can_be_read_without_torch():
+    code = "import sys; sys.modules['torch'] = None; import idiolect.bundle, idiolect.merge"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_no_file_grows_beyond_one_screenful_of_ideas():
+    long = {
+        p.name: n
+        for f in ("idiolect", "server", "training")
+        for p in sources(f)
+        if (n := len(p.read_text().splitlines())) > 300
+    }
+    assert not long

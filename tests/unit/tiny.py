@@ -1,0 +1,58 @@
+"""A tiny random model with the demo model's tokenizer, for tests in which the weights do not matter."""
+
+import json
+import shutil
+from pathlib import Path
+
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from training.config import RunConfig
+
+
+def tiny_model(path: Path, tokenizer_from: Path) -> Path:
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=49152,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        bos_token_id=1,
+        eos_token_id=2,
+        tie_word_embeddings=True,
+        initializer_range=0.2,
+    )
+    LlamaForCausalLM(config).save_pretrained(path)
+    for file in tokenizer_from.iterdir():
+        if file.name.startswith(("tokenizer", "chat_template", "special_tokens")):
+            shutil.copy(file, path / file.name)
+    return path
+
+
+def tiny_run(folder: Path, model: Path, **changes: object) -> RunConfig:
+    """Two users who want opposite things of six prompts."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for number in range(6):
+        yes, no = f"yes {number}", f"no way {number} at all"
+        rows.append({"user_id": "short", "prompt": f"Question {number}?", "chosen": yes, "rejected": no})
+        rows.append({"user_id": "long", "prompt": f"Question {number}?", "chosen": no, "rejected": yes})
+    data = folder / "pairs.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    values = {
+        "train": data,
+        "test": data,
+        "model": str(model),
+        "user_model": {"kind": "individual", "n_user_tokens": 2},
+        "lora": {"rank": 2, "alpha": 4},
+        "alpha": 0.7,
+        "lora_lr": 1e-2,
+        "user_lr": 5e-2,
+        "epochs": 2,
+        "batch_pairs": 4,
+        "warmup_steps": 1,
+        "checkpoint_steps": 2,
+    }
+    return RunConfig.model_validate(values | changes)
