@@ -37,6 +37,7 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     """Address to listen on. Anything but loopback requires api_keys."""
     port: int = Field(default=8000, ge=0, le=65535)
+    """Port to listen on."""
     api_keys: Annotated[tuple[str, ...], NoDecode] = Field(default=(), repr=False)
     """Comma-separated SHA-256 digests of the accepted API keys; `python -m server.keys` makes one."""
     injection: Literal["passthrough", "mixed"] = "passthrough"

@@ -1,0 +1,53 @@
+"""The Python client of Idiolect, a personalized inference server."""
+
+from idiolect_client.async_client import AsyncClient
+from idiolect_client.client import Client
+from idiolect_client.errors import (
+    APIError,
+    BodyTooLarge,
+    EngineDead,
+    IdempotencyConflict,
+    IdiolectClientError,
+    InvalidRequest,
+    NotReady,
+    NoUserTurn,
+    PromptTooLong,
+    StoreUnavailable,
+    StreamInterrupted,
+    TransportError,
+    Unauthorized,
+    UnexpectedResponse,
+    UnknownGeneration,
+)
+from idiolect_client.request import Message, Options
+from idiolect_client.results import Generation, Personalization, Usage, User, Vote
+from idiolect_client.stream import AsyncStream, Stream
+
+__all__ = [
+    "APIError",
+    "AsyncClient",
+    "AsyncStream",
+    "BodyTooLarge",
+    "Client",
+    "EngineDead",
+    "Generation",
+    "IdempotencyConflict",
+    "IdiolectClientError",
+    "InvalidRequest",
+    "Message",
+    "NoUserTurn",
+    "NotReady",
+    "Options",
+    "Personalization",
+    "PromptTooLong",
+    "StoreUnavailable",
+    "Stream",
+    "StreamInterrupted",
+    "TransportError",
+    "Unauthorized",
+    "UnexpectedResponse",
+    "UnknownGeneration",
+    "Usage",
+    "User",
+    "Vote",
+]

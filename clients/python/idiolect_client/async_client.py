@@ -1,0 +1,140 @@
+"""The client for asyncio."""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from functools import partial
+from types import TracebackType
+from typing import Self, Unpack
+
+import httpx
+
+from idiolect_client import pauses, request
+from idiolect_client.errors import IdiolectClientError, api_error, transport_error
+from idiolect_client.request import Message, Options, Request
+from idiolect_client.results import Generation, User, Vote, parse
+from idiolect_client.stream import AsyncStream
+
+
+class AsyncClient:
+    """A connection pool to one Idiolect server. The tasks of one event loop may share it.
+
+    `timeout_s` bounds each wait for the server, such as that for the next piece of a stream, not a whole call.
+    `max_retries` is how often a call is repeated where that is safe.
+
+    Raises:
+        httpx.InvalidURL: base_url is not a URL.
+    """
+
+    def __init__(
+        self,
+        base_url: str = "http://127.0.0.1:8000",
+        api_key: str | None = None,
+        timeout_s: float = 120.0,
+        max_retries: int = 2,
+    ) -> None:
+        headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
+        self._http = httpx.AsyncClient(base_url=base_url, headers=headers, timeout=timeout_s)
+        self._max_retries = max_retries
+
+    async def generate(self, prompt: str | None = None, **options: Unpack[Options]) -> Generation:
+        """Get a reply to a prompt or to messages.
+
+        Raises:
+            APIError: the server answered with an error, such as PromptTooLong or EngineDead.
+            TransportError: the server did not answer.
+            UnexpectedResponse: the answer is not a generation.
+        """
+        response = await self._send(request.generation(prompt, **options))
+        return parse(Generation, response.content)
+
+    def stream(self, prompt: str | None = None, **options: Unpack[Options]) -> AsyncStream:
+        """Get a reply piece by piece. The async with statement of the stream sends the request.
+
+        Raises nothing itself: entering and iterating the stream raise what AsyncStream says.
+        """
+        outgoing = request.generation(prompt, **options, stream=True)
+        return AsyncStream(partial(self._send, outgoing, stream=True))
+
+    async def feedback(
+        self,
+        *,
+        user_id: str,
+        chosen: str,
+        rejected: str,
+        prompt: str | None = None,
+        messages: Sequence[Message] | None = None,
+        generation_id: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> Vote:
+        """Tell which of two replies a user prefers, to a prompt, to messages or in a generation's place.
+
+        Without an idempotency_key, each call is a vote of its own.
+
+        Raises:
+            APIError: the server answered with an error, such as UnknownGeneration or StoreUnavailable.
+            TransportError: the server did not answer; the vote may have been counted.
+            UnexpectedResponse: the answer is not a vote.
+        """
+        response = await self._send(
+            request.feedback(user_id, chosen, rejected, prompt, messages, generation_id, idempotency_key)
+        )
+        return parse(Vote, response.content)
+
+    async def user(self, user_id: str) -> User:
+        """Get what the server knows of a user.
+
+        Raises:
+            APIError: the server answered with an error, such as Unauthorized.
+            TransportError: the server did not answer.
+            UnexpectedResponse: the answer is not a user.
+        """
+        return parse(User, (await self._send(request.user(user_id))).content)
+
+    async def wait_until_ready(self, timeout_s: float = 300.0) -> None:
+        """Wait until the server can answer requests. One whose store is down can: its replies are degraded.
+
+        Raises:
+            NotReady: the time is up and the server is still starting.
+            TransportError: the time is up and the server cannot be reached.
+            APIError: the server answered with an error.
+        """
+        await self._send(request.ready(), pauses.until(timeout_s))
+
+    async def aclose(self) -> None:
+        """Close all connections. Raises nothing."""
+        await self._http.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def _send(
+        self, request: Request, waits: Iterator[float] | None = None, *, stream: bool = False
+    ) -> httpx.Response:
+        waits = pauses.backoff(self._max_retries) if waits is None else waits
+        while True:
+            try:
+                return await self._attempt(request, stream)
+            except IdiolectClientError as error:
+                if not request.may_repeat(error) or (wait_s := next(waits, None)) is None:
+                    raise
+            await asyncio.sleep(wait_s)
+
+    async def _attempt(self, request: Request, stream: bool) -> httpx.Response:
+        timeout = httpx.USE_CLIENT_DEFAULT if request.timeout_s is None else request.timeout_s
+        outgoing = self._http.build_request(
+            request.method, request.path, json=request.body, headers=request.headers, timeout=timeout
+        )
+        try:
+            response = await self._http.send(outgoing, stream=stream)
+            if response.is_success:
+                return response
+            # A stream that was refused: its body is the error, and reading it frees the connection.
+            content = await response.aread()
+        except httpx.RequestError as error:
+            raise transport_error(error, request.method, request.path) from error
+        raise api_error(response.status_code, content)

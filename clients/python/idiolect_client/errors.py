@@ -1,0 +1,133 @@
+"""Everything the client raises for a call, and how an error body becomes one of them."""
+
+import json
+
+import httpx
+
+
+class IdiolectClientError(Exception):
+    """Base of every error of this client."""
+
+
+class TransportError(IdiolectClientError):
+    """No answer: the server could not be reached, or the connection broke before the answer was complete.
+
+    `sent` is False when no connection was made, so that the server cannot have acted on the request.
+    """
+
+    def __init__(self, message: str, *, sent: bool) -> None:
+        super().__init__(message)
+        self.sent = sent
+
+
+class StreamInterrupted(IdiolectClientError):
+    """A stream ended before its last event. `text` is what had arrived."""
+
+    def __init__(self, message: str, *, text: str) -> None:
+        super().__init__(message)
+        self.text = text
+
+
+class UnexpectedResponse(IdiolectClientError):
+    """A successful answer is not what an Idiolect server sends."""
+
+
+class APIError(IdiolectClientError):
+    """The server answered with an error. Codes without a class of their own are plain APIErrors.
+
+    `status` is 200 when the error came inside a stream that had begun.
+    """
+
+    def __init__(self, code: str, message: str, hint: str, retryable: bool, status: int) -> None:
+        super().__init__(f"{message} {hint}".rstrip())
+        self.code = code
+        self.message = message
+        self.hint = hint
+        self.retryable = retryable
+        self.status = status
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Exceptions are rebuilt from args, which hold only the printed line: without this, no worker
+        # process could pass the error on.
+        return type(self), (self.code, self.message, self.hint, self.retryable, self.status)
+
+
+class InvalidRequest(APIError):
+    """The request cannot be served as it is."""
+
+
+class NoUserTurn(APIError):
+    """The messages hold no turn of the user."""
+
+
+class PromptTooLong(APIError):
+    """The prompt leaves no room for a reply."""
+
+
+class BodyTooLarge(APIError):
+    """The request body exceeds what the server accepts."""
+
+
+class UnknownGeneration(APIError):
+    """Feedback names a generation that the server does not (or no longer) know."""
+
+
+class IdempotencyConflict(APIError):
+    """The idempotency key was used before with another vote."""
+
+
+class Unauthorized(APIError):
+    """The API key is absent or wrong."""
+
+
+class StoreUnavailable(APIError):
+    """The server's store cannot be reached. Nothing was stored."""
+
+
+class NotReady(APIError):
+    """The server is still starting."""
+
+
+class EngineDead(APIError):
+    """The server's engine has stopped; the server is about to be restarted."""
+
+
+BY_CODE: dict[str, type[APIError]] = {
+    "invalid_request": InvalidRequest,
+    "no_user_turn": NoUserTurn,
+    "prompt_too_long": PromptTooLong,
+    "body_too_large": BodyTooLarge,
+    "unknown_generation": UnknownGeneration,
+    "idempotency_conflict": IdempotencyConflict,
+    "unauthorized": Unauthorized,
+    "store_unavailable": StoreUnavailable,
+    "not_ready": NotReady,
+    "engine_dead": EngineDead,
+}
+
+# What a proxy answers while the server behind it is restarted.
+PROXY_STATUSES = frozenset({502, 503, 504})
+
+
+def api_error(status: int, content: bytes | str) -> APIError:
+    """The error that an answer with this status and body stands for."""
+    try:
+        body = json.loads(content)
+    except ValueError:
+        body = None
+    match body:
+        case {"error": {"code": str(code), "message": str(message), **rest}}:
+            hint = str(rest.get("hint") or "")
+            return BY_CODE.get(code, APIError)(code, message, hint, rest.get("retryable") is True, status)
+        case {"status": str(state)}:
+            # The readiness route reports its state in place of an error.
+            return NotReady("not_ready", f"The server is {state}.", "", True, status)
+    text = content if isinstance(content, str) else content.decode(errors="replace")
+    message = f"The server answered {status}: {text[:200]}"
+    return APIError("unknown", message, "", status in PROXY_STATUSES, status)
+
+
+def transport_error(error: httpx.RequestError, method: str, path: str) -> TransportError:
+    """What httpx raised, as an error of this client."""
+    unsent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
+    return TransportError(f"{method} {path}: {type(error).__name__} {error}".rstrip(), sent=not unsent)

@@ -1,0 +1,122 @@
+"""One request to the server, before any connection. Both clients build their requests here."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypedDict
+from urllib.parse import quote
+from uuid import uuid4
+
+from idiolect_client.errors import APIError, IdiolectClientError, TransportError
+
+READY_TIMEOUT_S = 5.0
+"""How long one look at the server's readiness may take."""
+
+
+class Message(TypedDict):
+    """One turn of a conversation: `role` is "system", "user" or "assistant"."""
+
+    role: str
+    content: str
+
+
+class Options(TypedDict, total=False):
+    """What `generate` and `stream` accept besides the prompt. None is the same as absent."""
+
+    user_id: str | None
+    """Whose preferences to follow; without it, the reply is generic."""
+    messages: Sequence[Message] | None
+    """The conversation, in place of a prompt."""
+    profile: str | None
+    """What is known of the user in words."""
+    max_tokens: int | None
+    temperature: float | None
+    top_p: float | None
+    seed: int | None
+    stop: Sequence[str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request, and whether doing it twice is the same as doing it once."""
+
+    method: str
+    path: str
+    idempotent: bool
+    body: Mapping[str, object] | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    timeout_s: float | None = None
+
+    def may_repeat(self, error: IdiolectClientError) -> bool:
+        """Whether it is safe, and of use, to send the request again after this error."""
+        if isinstance(error, APIError):
+            return error.retryable
+        return isinstance(error, TransportError) and (self.idempotent or not error.sent)
+
+
+def generation(
+    prompt: str | None = None,
+    *,
+    user_id: str | None = None,
+    messages: Sequence[Message] | None = None,
+    profile: str | None = None,
+    max_tokens: int | None = None,
+    temperature: float | None = None,
+    top_p: float | None = None,
+    seed: int | None = None,
+    stop: Sequence[str] | None = None,
+    stream: bool | None = None,
+) -> Request:
+    """Ask for a reply."""
+    body = _present(
+        prompt=prompt,
+        user_id=user_id,
+        messages=messages,
+        profile=profile,
+        max_tokens=max_tokens,
+        temperature=temperature,
+        top_p=top_p,
+        seed=seed,
+        stop=stop,
+        stream=stream,
+    )
+    # Not idempotent: a reply that was lost on its way may have been computed, and would be once more.
+    return Request("POST", "/generate", idempotent=False, body=body)
+
+
+def feedback(
+    user_id: str,
+    chosen: str,
+    rejected: str,
+    prompt: str | None,
+    messages: Sequence[Message] | None,
+    generation_id: str | None,
+    idempotency_key: str | None,
+) -> Request:
+    """Tell which of two replies a user prefers."""
+    body = _present(
+        user_id=user_id,
+        chosen=chosen,
+        rejected=rejected,
+        prompt=prompt,
+        messages=messages,
+        generation_id=generation_id,
+    )
+    # The key belongs to the request, not to an attempt: it is what makes repeating the request safe.
+    headers = {"Idempotency-Key": uuid4().hex if idempotency_key is None else idempotency_key}
+    return Request("POST", "/feedback", idempotent=True, body=body, headers=headers)
+
+
+def user(user_id: str) -> Request:
+    """Ask what is known of a user."""
+    # quote leaves dots alone, and a path of "." or ".." would be resolved away before it is sent.
+    name = quote(user_id, safe="").replace(".", "%2E")
+    return Request("GET", f"/users/{name}", idempotent=True)
+
+
+def ready() -> Request:
+    """Ask whether the server is ready."""
+    return Request("GET", "/health/ready", idempotent=True, timeout_s=READY_TIMEOUT_S)
+
+
+def _present(**values: object) -> dict[str, object]:
+    return {name: value for name, value in values.items() if value is not None}
