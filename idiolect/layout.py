@@ -40,9 +40,13 @@ class Layout(BaseModel):
         """
         if self.placement == "after_bos":
             return 1 if token_ids and token_ids[0] == self.bos_id else 0
-        anchor = list(self.anchor)
-        for start in range(len(token_ids) - len(anchor) + 1):
-            if list(token_ids[start : start + len(anchor)]) == anchor:
+        start = -1
+        while True:
+            try:
+                start = token_ids.index(self.anchor[0], start + 1)
+            except ValueError:
+                break
+            if tuple(token_ids[start : start + len(self.anchor)]) == self.anchor:
                 return start
         raise LayoutError(
             "the prompt has no user turn, so there is no place for user tokens",

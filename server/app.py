@@ -10,11 +10,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
 
 from idiolect import __version__
 from idiolect.errors import IdiolectError
 from server.access import Access
-from server.errors import RequestError, body, status
+from server.errors import NotFound, RequestError, body, status
 from server.routes import feedback, generate, health, openai, users
 from server.serving import start
 from server.settings import Settings
@@ -42,6 +43,8 @@ def create_app(settings: Settings) -> FastAPI:
         app.include_router(module.router)
     app.add_exception_handler(IdiolectError, _answer_error)
     app.add_exception_handler(RequestValidationError, _answer_invalid)
+    app.add_exception_handler(HTTPException, _answer_http)
+    app.add_exception_handler(Exception, _answer_unexpected)
     app.add_middleware(Access, key_digests=settings.api_keys, max_body_bytes=settings.max_body_bytes)
     return app
 
@@ -79,6 +82,18 @@ def _give_up(app: FastAPI) -> None:
 async def _answer_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, IdiolectError)
     return JSONResponse(body(error), status(error))
+
+
+async def _answer_http(request: Request, error: Exception) -> JSONResponse:
+    """What the framework itself refuses: unknown paths, wrong methods, bodies that are not text."""
+    assert isinstance(error, HTTPException)
+    refused = NotFound(f"no such path: {request.url.path}") if error.status_code == 404 else RequestError(error.detail)
+    return JSONResponse(body(refused), error.status_code, error.headers)
+
+
+async def _answer_unexpected(request: Request, error: Exception) -> JSONResponse:
+    """A mistake of ours: the log has the traceback, the caller learns only that it is one."""
+    return await _answer_error(request, IdiolectError("internal error", hint="see the server's log"))
 
 
 async def _answer_invalid(request: Request, error: Exception) -> JSONResponse:

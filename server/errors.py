@@ -21,6 +21,12 @@ class BodyTooLarge(RequestError):
     code = "body_too_large"
 
 
+class NotFound(RequestError):
+    """There is no such path."""
+
+    code = "not_found"
+
+
 class UnknownGeneration(RequestError):
     """Feedback names a generation that is not (or no longer) known."""
 
@@ -70,6 +76,7 @@ STATUS: dict[type[IdiolectError], int] = {
     RequestError: 422,
     PromptTooLong: 413,
     BodyTooLarge: 413,
+    NotFound: 404,
     UnknownGeneration: 404,
     IdempotencyConflict: 409,
     Unauthorized: 401,

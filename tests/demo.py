@@ -51,7 +51,7 @@ def show(client: Client) -> None:
         if user == USERS[0]:
             say(f"\n=== {prompt}")
         show_reply(user, reply)
-    vote = client.feedback("somebody-new", prompt=PROMPTS[0], chosen=replies[0].text, rejected=replies[1].text)
+    vote = client.feedback(user_id="somebody-new", prompt=PROMPTS[0], chosen=replies[0].text, rejected=replies[1].text)
     say(f"\nA vote by somebody-new is stored ({vote.vote_id}); the demo ends here.")
 
 

@@ -90,7 +90,7 @@ class Store:
             record, votes = await self._redis.mget(
                 f"idiolect:{tag}:code:{bundle_id}:{user_id}", f"idiolect:{tag}:count:{user_id}"
             )
-        return StoredUser(record if isinstance(record, bytes) else None, int(votes or 0))
+        return StoredUser(record if isinstance(record, bytes) else None, _count(votes))
 
     async def load_codes(self, bundle_id: str, users: Iterable[tuple[str, Array]]) -> None:
         """Store every trained code of a bundle; returns at once when that was done before."""
@@ -133,7 +133,10 @@ class Store:
         """What `remember` kept, or None."""
         async with _mapped():
             found = await self._redis.get(f"idiolect:generation:{generation_id}")
-        return None if found is None else dict(json.loads(found))
+        try:
+            return None if found is None else dict(json.loads(found))
+        except ValueError:
+            return None  # whatever this is, it is no generation of ours
 
 
 class _mapped:
@@ -145,6 +148,11 @@ class _mapped:
     async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, RedisError | OSError | TimeoutError):
             raise StoreUnavailable("the user store does not answer", hint="try again shortly") from error
+
+
+def _count(value: object) -> int:
+    """A counter as read; anything but digits was not written by us and counts as nothing."""
+    return int(value) if isinstance(value, bytes) and value.isdigit() else 0
 
 
 def _tag(user_id: str) -> str:

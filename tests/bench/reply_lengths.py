@@ -34,27 +34,33 @@ def held_out_prompts() -> list[str]:
 
 def ask_all(prompts: list[str]) -> dict[str, list[str]]:
     """Replies by taste."""
-    with tempfile.TemporaryDirectory() as folder, (Path(folder) / "server.log").open("wb") as log:
-        with running_server(log, data_dir=f"{folder}/data") as (url, _), Client(url, timeout_s=600) as client:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        (Path(folder) / "server.log").open("wb") as log,
+        running_server(log, data_dir=f"{folder}/data") as (url, _),
+        Client(url, timeout_s=600) as client,
+    ):
 
-            def ask(asked: tuple[str, str]) -> tuple[str, str]:
-                taste, prompt = asked
-                # Both users of a taste take turns.
-                user = "stranger" if taste == "stranger" else f"{taste}-{prompts.index(prompt) % 2 + 1}"
-                return taste, client.generate(prompt, user_id=user, max_tokens=MAX_TOKENS).text
+        def ask(asked: tuple[str, str]) -> tuple[str, str]:
+            taste, prompt = asked
+            # Both users of a taste take turns.
+            user = "stranger" if taste == "stranger" else f"{taste}-{prompts.index(prompt) % 2 + 1}"
+            return taste, client.generate(prompt, user_id=user, max_tokens=MAX_TOKENS).text
 
-            replies = defaultdict(list)
-            with ThreadPoolExecutor(32) as pool:
-                for taste, text in pool.map(ask, [(taste, prompt) for prompt in prompts for taste in TASTES]):
-                    replies[taste].append(text)
-            return dict(replies)
+        replies = defaultdict(list)
+        with ThreadPoolExecutor(32) as pool:
+            for taste, text in pool.map(ask, [(taste, prompt) for prompt in prompts for taste in TASTES]):
+                replies[taste].append(text)
+        return dict(replies)
 
 
 def main() -> None:
     prompts = held_out_prompts()
     replies = ask_all(prompts)
     words = {taste: [len(text.split()) for text in texts] for taste, texts in replies.items()}
-    listed = {taste: sum(bool(re.match(r"[-*] ", text)) for text in texts) / len(texts) for taste, texts in replies.items()}
+    listed = {
+        taste: sum(bool(re.match(r"[-*] ", text)) for text in texts) / len(texts) for taste, texts in replies.items()
+    }
     medians = {taste: median(counts) for taste, counts in words.items()}
     result = {
         "n_prompts": len(prompts),

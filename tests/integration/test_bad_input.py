@@ -105,10 +105,15 @@ def test_bad_openai(live: Live, name: str):
     assert_typed(post(live, "/v1/chat/completions", request), 400, 404, 422)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b'{"prompt": "x"' + b" " * 2000])
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b'{"prompt": "x"' + b" " * 2000, b"[" * 100_000])
 def test_bodies_that_are_not_json(live: Live, content: bytes):
     response = live.http.post("/generate", content=content, headers={"content-type": "application/json"})
-    assert_typed(response, 422)
+    assert_typed(response, 400, 422)
+
+
+def test_paths_and_methods_that_do_not_exist(live: Live):
+    assert_typed(live.http.get("/nowhere"), 404)
+    assert_typed(live.http.get("/generate"), 405)
 
 
 def test_prompts_over_the_models_length(live: Live):

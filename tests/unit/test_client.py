@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote
 
-import pytest
-
 import idiolect_client as ic
+import pytest
 from idiolect_client import pauses
 from idiolect_client.events import Event, EventDecoder
 
@@ -260,6 +259,11 @@ def test_user_ids_are_one_path_segment(server: Script, client: ic.Client, user_i
     assert set(segment).isdisjoint("?#.")
 
 
+def test_a_degraded_user_has_no_count_of_votes(server: Script, client: ic.Client) -> None:
+    server.answers = [Answer(body={"user_id": "a", "known": False, "state": "degraded", "votes": None, "bundle": "b1"})]
+    assert client.user("a").votes is None
+
+
 def test_a_base_url_may_have_a_path(server: Script) -> None:
     server.answers = [Answer(body={**END, "text": ""})]
     with ic.Client(f"{server.url}/idiolect/") as client:
@@ -304,11 +308,11 @@ def test_a_stream_in_single_bytes(server: Script, client: ic.Client) -> None:
 @pytest.mark.parametrize("cut", [True, False])
 def test_an_interrupted_stream(server: Script, client: ic.Client, cut: bool) -> None:
     server.answers = [Answer(chunks=[START, *TEXT, DONE[:-4]], cut=cut)]
-    got = []
-    with client.stream("hi") as stream, pytest.raises(ic.StreamInterrupted) as caught:
-        for piece in stream:
-            got.append(piece)
-    assert got == ["Grüß", "\u2028dich"]
+    with client.stream("hi") as stream:
+        pieces = iter(stream)
+        assert [next(pieces), next(pieces)] == ["Grüß", "\u2028dich"]
+        with pytest.raises(ic.StreamInterrupted) as caught:
+            next(pieces)
     assert caught.value.text == "Grüß\u2028dich"
     assert len(server.seen) == 1
     with pytest.raises(RuntimeError):

@@ -27,7 +27,7 @@ class Options(TypedDict, total=False):
     messages: Sequence[Message] | None
     """The conversation, in place of a prompt."""
     profile: str | None
-    """What is known of the user in words."""
+    """What the user says of themselves or wants, in words."""
     max_tokens: int | None
     temperature: float | None
     top_p: float | None

@@ -22,12 +22,13 @@ class Usage:
 class Personalization:
     """How a generation was personalized.
 
-    `state` is "stored", "inferred", "generic" or "degraded"; `votes` is how many votes it rests on.
+    `state` is "stored", "inferred", "generic" or "degraded"; `votes` is how many votes the user has given, None
+    where the server cannot tell.
     """
 
     state: str
     bundle: str
-    votes: int
+    votes: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +53,12 @@ class Vote:
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """What the server knows of a user."""
+    """What the server knows of a user. `state` and `votes` are those of Personalization."""
 
     user_id: str
     known: bool
     state: str
-    votes: int
+    votes: int | None
     bundle: str
 
 
@@ -98,7 +99,7 @@ def build(result: type[Result], value: object) -> Result:
         field = value.get(name)
         if isinstance(kind, type) and is_dataclass(kind):
             field = build(kind, field)
-        elif type(field) is not kind:
-            raise UnexpectedResponse(f"{result.__name__}.{name} is not {kind.__name__}: {field!r}")
+        elif not isinstance(field, kind):
+            raise UnexpectedResponse(f"{result.__name__}.{name} is not {kind}: {field!r}")
         fields[name] = field
     return result(**fields)
