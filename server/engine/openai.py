@@ -17,6 +17,7 @@ from vllm.entrypoints.serve.engine.protocol import ErrorResponse
 from vllm.entrypoints.serve.exception_handling.error_response import create_error_response
 from vllm.renderers.online_renderer import OnlineRenderer
 
+from idiolect.errors import IdiolectError
 from idiolect.layout import Layout
 from server.engine.engine import Engine
 from server.engine.injection import Placed, UserTokens
@@ -64,7 +65,7 @@ class OpenAI:
         try:
             _check(request)
             answer = await self._chat.create_chat_completion(request)
-        except RequestError:
+        except IdiolectError:
             raise
         except Exception as error:  # vLLM maps its own errors, and a bad request may raise any of many
             answer = create_error_response(error)
