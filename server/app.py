@@ -87,6 +87,9 @@ async def _answer_error(request: Request, error: Exception) -> JSONResponse:
 async def _answer_http(request: Request, error: Exception) -> JSONResponse:
     """What the framework itself refuses: unknown paths, wrong methods, bodies that are not text."""
     assert isinstance(error, HTTPException)
+    if isinstance(error.__cause__, IdiolectError):
+        # FastAPI wraps whatever is raised while it reads a body, our limit included.
+        return await _answer_error(request, error.__cause__)
     refused = NotFound(f"no such path: {request.url.path}") if error.status_code == 404 else RequestError(error.detail)
     return JSONResponse(body(refused), error.status_code, error.headers)
 

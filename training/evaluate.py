@@ -18,6 +18,8 @@ def evaluate(run: RunConfig, policy: Policy, user_rows: dict[str, int], data: Pa
     """Accuracy of the policy on the comparisons in `data`; users unknown to the policy get generic tokens."""
     preferences = read_preferences(data)
     layout = chat_layout(policy.tokenizer, run.placement)
+    if run.alpha == 0:
+        user_rows = {}  # pooled training never touches the users' rows: everybody is generic
     pairs = tokenize(preferences, policy.tokenizer, layout, user_rows, run.max_prompt_tokens, run.max_reply_tokens)
     size = 2 * run.batch_pairs
     reference = policy.score(pairs, None, size, "reference")
