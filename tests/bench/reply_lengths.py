@@ -20,8 +20,8 @@ from tests.live import DEMO_BUNDLE, ROOT, running_server
 from tests.record import provenance, record
 
 OUT = ROOT / "docs" / "results"
-TASTES = ("concise", "detailed", "lists", "prose", "stranger")
-MAX_TOKENS = 160
+TASTES = ("concise", "detailed", "lists", "stranger")
+MAX_TOKENS = 96
 
 
 def held_out_prompts() -> list[str]:
