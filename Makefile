@@ -6,7 +6,7 @@ RUN ?= training/runs/demo/run.yaml
 OUT ?= runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup model fmt check test demo serve train bench evidence docs
+.PHONY: help setup model fmt check test demo serve train accuracy bench evidence docs
 
 help:  ## list the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -37,6 +37,11 @@ train: model  ## train the demo bundle again (about half an hour on two cores)
 	@$(PY) -m training fit $(RUN) --out $(OUT)
 	@$(PY) -m training evaluate $(RUN) --out $(OUT)
 	@$(PY) -m training export $(RUN) --out $(OUT) --bundle $(BUNDLE)
+
+accuracy: model  ## train pooled DPO with the demo's budget, and compare; writes docs/results/accuracy.json
+	@$(PY) -m training fit $(RUN) --out runs/pooled --alpha 0
+	@$(PY) -m training evaluate $(RUN) --out runs/pooled --alpha 0
+	@$(PY) -m tests.bench.accuracy
 
 bench: model  ## reply lengths through /generate on held-out prompts; writes docs/results/reply_lengths.json
 	@$(PY) -m tests.bench.reply_lengths

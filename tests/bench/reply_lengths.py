@@ -74,14 +74,12 @@ def main() -> None:
     OUT.mkdir(parents=True, exist_ok=True)
     (OUT / "reply_lengths.json").write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n")
     draw(words)
-    accuracy = {
-        name: json.loads((OUT / f"evaluation_{name}.json").read_text())["accuracy"] for name in ("prlhf", "pooled")
-    }
+    accuracy = json.loads((OUT / "accuracy.json").read_text())
     value = {
         "detailed_over_concise_median_words": result["detailed_over_concise"],
         "prompts": len(prompts),
-        "held_out_accuracy": accuracy["prlhf"],
-        "pooled_dpo_accuracy": accuracy["pooled"],
+        "held_out_accuracy": accuracy["prlhf"]["accuracy"],
+        "pooled_dpo_accuracy": accuracy["pooled"]["accuracy"],
     }
     record(ROOT / "docs" / "evidence.json", "A2", value, "ratio >= 2 on >= 40 prompts; accuracy >= 0.85", "make bench")
     sys.stdout.write(json.dumps({key: kept for key, kept in result.items() if key != "examples"}, indent=2) + "\n")
