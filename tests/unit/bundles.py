@@ -1,12 +1,16 @@
 """Small bundles for tests."""
 
 import json
+import shutil
+import tempfile
 from pathlib import Path
 
 import numpy as np
+import pytest
 from safetensors.numpy import save_file
 
 from idiolect.bundle import Bundle, write_bundle
+from idiolect.errors import BundleError
 from idiolect.layout import Layout
 from idiolect.manifest import AdapterWeights, BaseModelIdentity
 from idiolect.user_model import UserModel
@@ -43,3 +47,22 @@ def small_bundle(path: Path, *, seed: int = 0, kind: str = "cluster", user_ids=(
         write_weights=write_adapter,
         training={"seed": seed},
     )
+
+
+def refused_flips(path: Path) -> int:
+    """Flip one byte of a copy at seven places in each file; count the errors, which must name the file."""
+    refused = 0
+    for name in sorted(file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file()):
+        size = (path / name).stat().st_size
+        for position in (0, *(size * part // 6 for part in range(1, 6)), size - 2):
+            with tempfile.TemporaryDirectory() as folder:
+                copy = Path(folder) / "bundle"
+                shutil.copytree(path, copy)
+                content = bytearray((copy / name).read_bytes())
+                content[position] ^= 1
+                (copy / name).write_bytes(content)
+                with pytest.raises(BundleError) as caught:
+                    Bundle.read(copy)
+            assert name.split("/")[-1] in caught.value.message
+            refused += 1
+    return refused
