@@ -178,6 +178,7 @@ def write_bundle(
             os.fsync(file.fileno())
         partial.chmod(0o755)
         old = path.with_name(f".{path.name}.old")
+        shutil.rmtree(old, ignore_errors=True)
         if path.exists():
             path.rename(old)
         partial.rename(path)

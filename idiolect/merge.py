@@ -35,7 +35,7 @@ def merge_bundle(bundle: Bundle, base: Path, out: Path) -> Bundle:
 
     def write(folder: Path) -> None:
         for file in base.iterdir():
-            if file.is_file():
+            if file.is_file() and not file.name.startswith("."):
                 shutil.copyfile(file, folder / file.name)
         merged = sum(_merge_shard(shard, adapter, scale) for shard in sorted(folder.glob("*.safetensors")))
         if merged * 2 != len(adapter):

@@ -17,7 +17,10 @@ def main() -> None:
     except IdiolectError as error:
         sys.exit(f"{error.code}: {error.message}" + (f" ({error.hint})" if error.hint else ""))
     app = create_app(settings)
-    uvicorn.run(app, host=settings.host, port=settings.port, log_config=None)
+    server = uvicorn.Server(uvicorn.Config(app, host=settings.host, port=settings.port, log_config=None))
+    # Asked to stop, not signalled: uvicorn would pass a signal on, and the exit status would not say that we failed.
+    app.state.give_up = lambda: setattr(server, "should_exit", True)
+    server.run()
     if app.state.failed:
         sys.exit(1)
 

@@ -2,8 +2,6 @@
 
 import asyncio
 import logging
-import os
-import signal
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -39,6 +37,7 @@ def create_app(settings: Settings) -> FastAPI:
     app = FastAPI(title="Idiolect", version=__version__, lifespan=lifespan)
     app.state.serving = None
     app.state.failed = False
+    app.state.give_up = lambda: None  # whoever runs the app says how it is stopped
     for module in (generate, feedback, users, openai, health):
         app.include_router(module.router)
     app.add_exception_handler(IdiolectError, _answer_error)
@@ -76,7 +75,7 @@ async def _run(app: FastAPI, settings: Settings, stop: asyncio.Event) -> None:
 
 def _give_up(app: FastAPI) -> None:
     app.state.failed = True
-    os.kill(os.getpid(), signal.SIGTERM)
+    app.state.give_up()
 
 
 async def _answer_error(request: Request, error: Exception) -> JSONResponse:

@@ -46,7 +46,7 @@ class Unauthorized(RequestError):
 
 
 class StoreUnavailable(IdiolectError):
-    """Redis cannot be reached, so the vote was not accepted. Nothing was stored."""
+    """Redis does not answer. A vote was not acknowledged; repeating it with the same key settles it."""
 
     code = "store_unavailable"
     retryable = True
@@ -64,6 +64,12 @@ class EngineDead(IdiolectError):
 
     code = "engine_dead"
     retryable = True
+
+
+class GenerationFailed(IdiolectError):
+    """The engine failed this one request and goes on with others."""
+
+    code = "generation_failed"
 
 
 class SettingsError(IdiolectError):

@@ -1,5 +1,6 @@
 """From a user id to user tokens: look the code up, check it, expand it. Never fails: the worst case is generic."""
 
+import hashlib
 import logging
 from dataclasses import dataclass
 from typing import Literal
@@ -17,7 +18,7 @@ from server.store.store import Store
 log = logging.getLogger(__name__)
 
 State = Literal["stored", "inferred", "generic", "degraded"]
-CACHED_USERS = 10_000
+CACHE_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,8 @@ class Personalizer:
     def __init__(self, bundle: Bundle, store: Store) -> None:
         self._bundle = bundle
         self._store = store
-        self._last_codes: LRUCache[str, Array] = LRUCache(CACHED_USERS)
-        self._tokens: LRUCache[bytes, UserTokens] = LRUCache(CACHED_USERS)
+        self._last_codes: LRUCache[str, Array] = LRUCache(CACHE_BYTES, getsizeof=lambda code: code.nbytes)
+        self._tokens: LRUCache[bytes, UserTokens] = LRUCache(CACHE_BYTES, getsizeof=lambda user: user.rows.nbytes)
         self._generic = self._expand(bundle.user_model.generic_code)
 
     async def find(self, user_id: str | None) -> Personalization:
@@ -68,7 +69,7 @@ class Personalizer:
         return Personalization(tokens, "stored" if origin == "trained" else "inferred", bundle_id, user.votes)
 
     def _expand(self, code: Array) -> UserTokens:
-        key = code.tobytes()
+        key = hashlib.sha256(code.tobytes()).digest()
         tokens = self._tokens.get(key)
         if tokens is None:
             tokens = UserTokens(self._bundle.user_model.user_tokens(code), self._bundle.bundle_id)

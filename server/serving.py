@@ -24,7 +24,7 @@ from server.store.store import Store
 log = logging.getLogger(__name__)
 
 STORE_RETRY_S = 1.0
-ENGINE_WATCH_S = 1.0
+LOAD_WAIT_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,8 @@ async def start(settings: Settings) -> AsyncGenerator[Serving, None]:
                 )
             )
             try:
+                # Ready with the trained users in place, unless Redis lets us wait: then replies are degraded, not late.
+                await asyncio.wait([loading], timeout=LOAD_WAIT_S)
                 personalizer = Personalizer(bundle, store)
                 openai = OpenAI(engine, bundle.manifest.layout, bundle.manifest.base_model.name)
                 yield Serving(bundle, store, engine, personalizer, openai)

@@ -86,6 +86,8 @@ class FeedbackRequest(_Request):
     def _one_prompt(self) -> Self:
         if sum(field is not None for field in (self.prompt, self.messages, self.generation_id)) != 1:
             raise ValueError("give one of prompt, messages and generation_id")
+        if self.messages is not None and all(message.role != "user" for message in self.messages):
+            raise ValueError("messages hold no user turn")
         if self.chosen == self.rejected:
             raise ValueError("chosen equals rejected")
         return self

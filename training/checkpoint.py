@@ -43,7 +43,10 @@ def load_checkpoint(
         names = set(file.keys())
         with torch.no_grad():
             for name, parameter in parameters.items():
-                parameter.copy_(file.get_tensor(f"weight/{name}"))
+                weight = file.get_tensor(f"weight/{name}")
+                if weight.shape != parameter.shape:
+                    raise CheckpointMismatch(f"{path}: {name} has shape {tuple(weight.shape)}")
+                parameter.copy_(weight)
                 if optimizer is not None and f"step/{name}" in names:
                     optimizer.state[parameter] = {
                         moment: file.get_tensor(f"{moment}/{name}").to(parameter.device)

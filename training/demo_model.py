@@ -29,9 +29,15 @@ def demo_model() -> Path:
     return target
 
 
-def resolve(model: str) -> str:
-    """A model setting as transformers takes it: `demo`, a local folder, or a Hugging Face id."""
-    return str(demo_model()) if model == "demo" else model
+def resolve(model: str) -> Path:
+    """The folder of a model setting: `demo`, a local folder, or a Hugging Face id, which is fetched once."""
+    if model == "demo":
+        return demo_model()
+    if Path(model).is_dir():
+        return Path(model)
+    from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(model))
 
 
 def _convert(target: Path) -> None:

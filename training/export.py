@@ -11,7 +11,7 @@ from idiolect.bundle import Bundle, write_bundle
 from idiolect.manifest import AdapterWeights
 from training.batch import chat_layout
 from training.config import RunConfig
-from training.demo_model import resolve
+from training.demo_model import NAME, resolve
 from training.policy import Policy
 
 
@@ -20,7 +20,7 @@ def export(run: RunConfig, policy: Policy, user_rows: dict[str, int], bundle: Pa
     user_model, codes = policy.users.export()
     return write_bundle(
         bundle,
-        base_model=identify(Path(resolve(run.model))),
+        base_model=identify(resolve(run.model)).model_copy(update={"name": _name(run)}),
         layout=chat_layout(policy.tokenizer, run.placement),
         user_model=user_model,
         user_ids=sorted(user_rows, key=user_rows.__getitem__),
@@ -29,6 +29,11 @@ def export(run: RunConfig, policy: Policy, user_rows: dict[str, int], bundle: Pa
         write_weights=_adapter_writer(run, policy),
         training=run.portable(),
     )
+
+
+def _name(run: RunConfig) -> str:
+    """The base model's name for people: a Hugging Face snapshot's folder is named by a hash."""
+    return NAME if run.model == "demo" else Path(run.model).name
 
 
 def _adapter_writer(run: RunConfig, policy: Policy) -> Callable[[Path], None]:
@@ -43,7 +48,7 @@ def _adapter_writer(run: RunConfig, policy: Policy) -> Callable[[Path], None]:
         config = {
             "peft_type": "LORA",
             "task_type": "CAUSAL_LM",
-            "base_model_name_or_path": Path(run.model).name,
+            "base_model_name_or_path": _name(run),
             "r": run.lora.rank,
             "lora_alpha": run.lora.alpha,
             "lora_dropout": 0.0,

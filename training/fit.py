@@ -1,5 +1,6 @@
 """The training loop: P-DPO with LoRA and user tokens learnt jointly. Reads top to bottom."""
 
+import hashlib
 import json
 import logging
 import time
@@ -32,9 +33,7 @@ def fit(run: RunConfig, out: Path) -> Policy:
     # 1. Data: who said what, and which row each user has.
     preferences = read_preferences(run.train)
     user_rows = index_users(preferences)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / RUN).write_text(json.dumps(run.portable(), indent=2, sort_keys=True) + "\n")
-    (out / USERS).write_text(json.dumps(user_rows, indent=2) + "\n")
+    identity = run.portable() | {"train_sha256": hashlib.sha256(run.train.read_bytes()).hexdigest()}
 
     # 2. Weights: base model frozen, one LoRA and the user table trained.
     policy = Policy(run, n_users=len(user_rows))
@@ -63,8 +62,12 @@ def fit(run: RunConfig, out: Path) -> Policy:
     done = 0
     checkpoint = out / CHECKPOINT
     if checkpoint.is_file():
-        done = load_checkpoint(checkpoint, run.portable(), parameters, optimizer)
+        done = load_checkpoint(checkpoint, identity, parameters, optimizer)
         log.info("resumed at step %d", done)
+    # Only now: a refused run must leave the folder as it was.
+    out.mkdir(parents=True, exist_ok=True)
+    (out / RUN).write_text(json.dumps(identity, indent=2, sort_keys=True) + "\n")
+    (out / USERS).write_text(json.dumps(user_rows, indent=2) + "\n")
     policy.model.train()
     step, began = 0, time.monotonic()
     bar = tqdm(total=n_steps, initial=done, desc="fit")
@@ -107,7 +110,7 @@ def fit(run: RunConfig, out: Path) -> Policy:
                 lines.write(json.dumps(record) + "\n")
                 lines.flush()
                 if step % run.checkpoint_steps == 0 or step == n_steps:
-                    save_checkpoint(checkpoint, step, run.portable(), parameters, optimizer)
+                    save_checkpoint(checkpoint, step, identity, parameters, optimizer)
     bar.close()
     policy.model.eval()
     return policy
@@ -118,7 +121,8 @@ def restore(run: RunConfig, out: Path) -> tuple[Policy, dict[str, int]]:
     user_rows: dict[str, int] = json.loads((out / USERS).read_text())
     policy = Policy(run, n_users=len(user_rows))
     parameters = policy.lora_parameters() | policy.user_parameters()
-    load_checkpoint(out / CHECKPOINT, run.portable(), parameters, None)
+    identity = run.portable() | {"train_sha256": json.loads((out / RUN).read_text())["train_sha256"]}
+    load_checkpoint(out / CHECKPOINT, identity, parameters, None)
     policy.model.eval()
     return policy, user_rows
 

@@ -67,7 +67,7 @@ class ClusterUsers(UserTable):
         return torch.einsum("bk,kth->bth", self.weights(rows), self.clusters)
 
     def export(self) -> tuple[UserModel, Array]:
-        weights = _numpy(self.weights(torch.arange(len(self.offsets) + 1)))
+        weights = _numpy(self.weights(torch.arange(len(self.offsets) + 1, device=self.offsets.device)))
         return UserModel("cluster", _numpy(self.clusters), weights[0]), weights[1:]
 
 

@@ -1,5 +1,6 @@
 """The engine seam: start vLLM on a base model and an adapter, generate for placed prompts, score, close."""
 
+import asyncio
 import json
 import os
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -8,8 +9,10 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
+from jinja2 import TemplateError
 from vllm import SamplingParams
 from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.exceptions import GenerationError
 from vllm.lora.request import LoRARequest
 from vllm.platforms import current_platform
 from vllm.sampling_params import RequestOutputKind
@@ -17,7 +20,7 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
 from server.engine.injection import InjectionName, Placed, build_injection
-from server.errors import EngineDead, PromptTooLong
+from server.errors import EngineDead, GenerationFailed, PromptTooLong, RequestError
 
 
 @dataclass(frozen=True)
@@ -79,12 +82,20 @@ class Engine:
     @classmethod
     async def start(cls, config: EngineConfig) -> Self:
         """Load the weights and be ready (about 40 s on two CPU cores)."""
-        llm = AsyncLLM.from_engine_args(_engine_args(config))
+        # In a thread: it takes half a minute and more, in which health must answer and Redis be filled.
+        llm = await asyncio.to_thread(lambda: AsyncLLM.from_engine_args(_engine_args(config)))
         return cls(llm, config)
 
     def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
-        """Token ids of a conversation, ready for the reply, by the base model's chat template."""
-        text = self.tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+        """Token ids of a conversation, ready for the reply, by the base model's chat template.
+
+        Raises RequestError when the template refuses the conversation.
+        """
+        try:
+            text = self.tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+        except TemplateError as error:
+            # Templates have rules of their own, such as that user and assistant take turns.
+            raise RequestError(f"the model's chat template refuses the messages: {error}") from error
         ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         return ids
 
@@ -124,6 +135,8 @@ class Engine:
                 )
         except EngineDeadError as error:
             raise EngineDead("the engine has stopped") from error
+        except (ValueError, GenerationError) as error:
+            raise GenerationFailed(f"the engine refused or failed this request: {error}") from error
 
     async def score(self, placed: Placed, start: int, request_id: str) -> list[float]:
         """Log-probability of each token of `placed.token_ids[start:]` given all before it.

@@ -16,12 +16,13 @@ from vllm.entrypoints.openai.models.serving import OpenAIServingModels
 from vllm.entrypoints.serve.engine.protocol import ErrorResponse
 from vllm.entrypoints.serve.exception_handling.error_response import create_error_response
 from vllm.renderers.online_renderer import OnlineRenderer
+from vllm.v1.engine.exceptions import EngineDeadError
 
 from idiolect.errors import IdiolectError
 from idiolect.layout import Layout
 from server.engine.engine import Engine
 from server.engine.injection import Placed, UserTokens
-from server.errors import RequestError
+from server.errors import EngineDead, RequestError
 
 __all__ = ["ChatCompletionRequest", "OpenAI"]
 
@@ -67,6 +68,8 @@ class OpenAI:
             answer = await self._chat.create_chat_completion(request)
         except IdiolectError:
             raise
+        except EngineDeadError as error:
+            raise EngineDead("the engine has stopped") from error
         except Exception as error:  # vLLM maps its own errors, and a bad request may raise any of many
             answer = create_error_response(error)
         finally:
@@ -110,7 +113,7 @@ class _PersonalChat(OpenAIServingChat):  # type: ignore[misc]
 def _check(request: ChatCompletionRequest) -> None:
     for message in request.messages:
         content = message.get("content") if isinstance(message, dict) else None
-        if isinstance(content, list) and any(part.get("type") != "text" for part in content):
+        if isinstance(content, list) and any(not isinstance(p, dict) or p.get("type") != "text" for p in content):
             raise RequestError("only text content is accepted")
     if (request.n or 1) > MAX_CHOICES:
         raise RequestError(f"n may be at most {MAX_CHOICES}")
@@ -118,6 +121,7 @@ def _check(request: ChatCompletionRequest) -> None:
         "use_beam_search",
         "mm_processor_kwargs",
         "kv_transfer_params",
+        "ec_transfer_params",
         "vllm_xargs",
         "media_io_kwargs",
     ):

@@ -24,7 +24,7 @@ async def feedback(
         messages, profile = as_chat(request.prompt, request.messages), None
     else:
         generation = await live.store.generation(request.generation_id)
-        if generation is None:
+        if generation is None or generation["user_id"] != request.user_id:
             raise UnknownGeneration(
                 f"generation {request.generation_id} is not known", hint="send prompt or messages instead"
             )

@@ -6,7 +6,6 @@ import uuid
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-import anyio
 from fastapi import APIRouter, Request, Response
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
@@ -16,6 +15,7 @@ from server.engine.engine import Chunk, Sampling
 from server.engine.injection import Placed
 from server.errors import PromptTooLong, StoreUnavailable, body
 from server.personalize import Personalization
+from server.routes.caller import unless_caller_leaves
 from server.serving import Serving, serving
 from server.wire import GenerateRequest, GenerateResponse, PersonalizationInfo, Usage
 
@@ -96,23 +96,11 @@ class Reply:
     async def whole(self, http: Request) -> Response:
         """The finished reply; aborted when the caller hangs up."""
 
-        async def leave_with_caller() -> None:
-            while (await http.receive())["type"] != "http.disconnect":
+        async def finish() -> None:
+            async for _ in self._chunks():
                 pass
-            tasks.cancel_scope.cancel()
 
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(leave_with_caller)
-            try:
-                async for _ in self._chunks():
-                    pass
-            except IdiolectError as error:
-                failure: IdiolectError | None = error
-            else:
-                failure = None
-            tasks.cancel_scope.cancel()
-        if failure is not None:
-            raise failure
+        await unless_caller_leaves(http, finish())
         if self._last is None or self._last.finish_reason is None:
             return Response(status_code=499)  # nobody is listening any more
         await self._remember()

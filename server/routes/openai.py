@@ -6,6 +6,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from server.engine.openai import ChatCompletionRequest
 from server.errors import RequestError
+from server.routes.caller import unless_caller_leaves
 from server.serving import serving
 from server.wire import UserId
 
@@ -24,7 +25,10 @@ async def chat_completions(request: ChatCompletionRequest, http: Request) -> Res
     except ValidationError as error:
         raise RequestError(f"user: {error.errors()[0]['msg']}") from None
     who = await live.personalizer.find(user_id)
-    status, answer = await live.openai.chat(request, who.user_tokens)
+    answered = await unless_caller_leaves(http, live.openai.chat(request, who.user_tokens))
+    if answered is None:
+        return Response(status_code=499)  # nobody is listening any more
+    status, answer = answered
     headers = {STATE_HEADER: who.state}
     if isinstance(answer, dict):
         return JSONResponse(answer, status_code=status, headers=headers)

@@ -13,9 +13,8 @@ All keys of one user carry the same hash tag, so that every operation is one slo
 import hashlib
 import json
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 import redis.asyncio
@@ -31,12 +30,17 @@ N_SHARDS = 64
 TIMEOUT_S = 0.5
 KEY_TTL_S = 30 * 24 * 3600
 GENERATION_TTL_S = 24 * 3600
-PIPELINE_USERS = 1000
+PIPELINE_BYTES = 1 << 18
+"""Small enough that one pipeline is sent well within TIMEOUT_S, whatever the size of a code."""
 
 _ADD_VOTE = """
 local seen = redis.call('GET', KEYS[2])
 if seen then
   return {1, seen, redis.call('GET', KEYS[3]) or '0'}
+end
+local count = redis.call('GET', KEYS[3])
+if count and not string.match(count, '^%d+$') then
+  redis.call('DEL', KEYS[3])
 end
 local id = redis.call('XADD', KEYS[1], '*', 'vote', ARGV[1])
 local made = ARGV[2] .. id
@@ -97,11 +101,15 @@ class Store:
         async with _mapped():
             if await self._redis.exists(f"idiolect:loaded:{bundle_id}"):
                 return
-            for group in _batched(iter(users), PIPELINE_USERS):
-                pipeline = self._redis.pipeline(transaction=False)
-                for user_id, code in group:
-                    pipeline.set(f"idiolect:{_tag(user_id)}:code:{bundle_id}:{user_id}", encode_code(code))
-                await pipeline.execute()
+            pipeline, n_bytes = self._redis.pipeline(transaction=False), 0
+            for user_id, code in users:
+                record = encode_code(code)
+                pipeline.set(f"idiolect:{_tag(user_id)}:code:{bundle_id}:{user_id}", record)
+                n_bytes += len(record)
+                if n_bytes >= PIPELINE_BYTES:
+                    await pipeline.execute()
+                    n_bytes = 0
+            await pipeline.execute()
             await self._redis.set(f"idiolect:loaded:{bundle_id}", 1)
 
     async def add_vote(self, user_id: str, key: str, vote: Mapping[str, Any]) -> Receipt:
@@ -122,7 +130,7 @@ class Store:
             raise IdempotencyConflict(
                 "this idempotency key was used for another vote", hint="use a fresh key for each vote"
             )
-        return Receipt(f"{tag[1:-1]}-{vote_id}", int(votes), bool(duplicate))
+        return Receipt(f"{tag[1:-1]}-{vote_id}", _count(votes), bool(duplicate))
 
     async def remember(self, generation_id: str, generation: Mapping[str, Any]) -> None:
         """Keep a generation for feedback, for GENERATION_TTL_S."""
@@ -134,9 +142,10 @@ class Store:
         async with _mapped():
             found = await self._redis.get(f"idiolect:generation:{generation_id}")
         try:
-            return None if found is None else dict(json.loads(found))
+            values = json.loads(found or b"null")
         except ValueError:
             return None  # whatever this is, it is no generation of ours
+        return values if isinstance(values, dict) and {"user_id", "messages", "profile"} <= values.keys() else None
 
 
 class _mapped:
@@ -157,8 +166,3 @@ def _count(value: object) -> int:
 
 def _tag(user_id: str) -> str:
     return f"{{{zlib.crc32(user_id.encode()) % N_SHARDS}}}"
-
-
-def _batched(users: Iterator[tuple[str, Array]], size: int) -> Iterator[list[tuple[str, Array]]]:
-    while group := list(islice(users, size)):
-        yield group

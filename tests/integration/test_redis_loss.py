@@ -38,8 +38,10 @@ def test_feedback_by_generation(live: Live):
     assert live.http.post("/feedback", json=vote).status_code == 200
     kept = [vote for vote in stored_votes(live) if vote["generation_id"] == reply["generation_id"]]
     assert [vote["messages"] for vote in kept] == [[{"role": "user", "content": "What is a comet?"}]]
-    unknown = live.http.post("/feedback", json={**vote, "generation_id": "gen-" + "0" * 32})
-    assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "unknown_generation")
+    # Neither one that never was, nor another user's: its prompt is not theirs to copy.
+    for other in ({"generation_id": "gen-" + "0" * 32}, {"user_id": "otto"}):
+        unknown = live.http.post("/feedback", json={**vote, **other})
+        assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "unknown_generation")
 
 
 def test_redis_killed_while_serving(live: Live, evidence):

@@ -118,8 +118,13 @@ def test_a_resumed_run_equals_a_straight_one(tmp_path, model, kind, monkeypatch)
 def test_a_checkpoint_of_another_run_is_refused(tmp_path, model):
     run = tiny_run(tmp_path, model)
     fit(run, tmp_path / "out")
+    before = {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()}
     with pytest.raises(CheckpointMismatch):
         fit(run.model_copy(update={"beta": 0.9}), tmp_path / "out")
+    run.train.write_text(run.train.read_text().replace("short", "shirt"))
+    with pytest.raises(CheckpointMismatch):
+        fit(run, tmp_path / "out")
+    assert {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()} == before
 
 
 def test_a_long_prompt_is_refused_and_a_long_reply_is_cut_without_a_stop(tmp_path, model):
