@@ -32,6 +32,8 @@ ERRORS = [
     ("store_unavailable", 503, ic.StoreUnavailable),
     ("not_ready", 503, ic.NotReady),
     ("engine_dead", 503, ic.EngineDead),
+    ("generation_failed", 500, ic.GenerationFailed),
+    ("not_found", 404, ic.NotFound),
     ("from_the_future", 418, ic.APIError),
 ]
 

@@ -1,7 +1,18 @@
 """One tree of errors, stable codes, one table of statuses."""
 
-from idiolect.errors import BundleError, IdiolectError
-from server.errors import STATUS, body, status
+from idiolect_client.errors import BY_CODE
+
+from idiolect.errors import BundleError, IdiolectError, LayoutError
+from server.errors import (
+    STATUS,
+    EngineDead,
+    GenerationFailed,
+    NotReady,
+    RequestError,
+    StoreUnavailable,
+    body,
+    status,
+)
 from training import errors as training_errors
 
 
@@ -20,6 +31,12 @@ def test_every_error_has_a_status_and_a_reason():
     for cls in leaves(IdiolectError):
         assert 400 <= status(cls("x")) < 600
         assert cls.__doc__
+
+
+def test_the_client_knows_every_code_that_it_can_meet():
+    met = leaves(RequestError) | {LayoutError, StoreUnavailable, NotReady, EngineDead, GenerationFailed}
+    assert {error.code for error in met} == set(BY_CODE)
+    assert all(BY_CODE[error.code].__name__ in (error.__name__, "InvalidRequest", "NoUserTurn") for error in met)
 
 
 def test_the_nearest_base_decides():

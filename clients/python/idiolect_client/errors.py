@@ -81,11 +81,19 @@ class Unauthorized(APIError):
 
 
 class StoreUnavailable(APIError):
-    """The server's store cannot be reached. Nothing was stored."""
+    """The server's store does not answer. Sending the same vote with the same key settles whether it counts."""
 
 
 class NotReady(APIError):
     """The server is still starting."""
+
+
+class NotFound(APIError):
+    """The server has no such path."""
+
+
+class GenerationFailed(APIError):
+    """The engine failed this request, and goes on with others."""
 
 
 class EngineDead(APIError):
@@ -103,6 +111,8 @@ BY_CODE: dict[str, type[APIError]] = {
     "store_unavailable": StoreUnavailable,
     "not_ready": NotReady,
     "engine_dead": EngineDead,
+    "generation_failed": GenerationFailed,
+    "not_found": NotFound,
 }
 
 # What a proxy answers while the server behind it is restarted.
