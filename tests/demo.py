@@ -14,8 +14,8 @@ from idiolect_client import Client, Generation
 
 from tests.live import running_server
 
-PROMPTS = ("What is a rain forest?", "Why do birds migrate?", "How do I take better photographs?")
-"""The first is from the training set, as are its neighbours in kind; `make bench` asks held-out ones only."""
+PROMPTS = ("What is a compiler?", "How do I change a light bulb?", "Why do balloons float?")
+"""Held out from training: the first of three kinds in test.jsonl, taken by the alphabet and not by their replies."""
 USERS = ("concise-1", "detailed-1", "lists-1", "somebody-new")
 MAX_TOKENS = 80
 WIDTH = 100
