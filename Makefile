@@ -4,12 +4,13 @@ PY := $(VENV)/bin/python
 BUNDLE ?= training/runs/demo/bundle
 RUN ?= training/runs/demo/run.yaml
 OUT ?= runs/demo
+SEEDS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup model fmt check test demo serve train accuracy bench evidence docs
+.PHONY: help setup model fmt check test demo serve train accuracy length-users bench evidence docs
 
 help:  ## list the commands
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
 
 setup:  ## virtual environment with everything (4 minutes the first time)
 	@docker/install.sh $(VENV) serve-cpu,training,dev
@@ -34,14 +35,14 @@ serve: model  ## serve $(BUNDLE) on http://127.0.0.1:8000
 	@IDIOLECT_BUNDLE=$${IDIOLECT_BUNDLE:-$(BUNDLE)} $(PY) -m server
 
 train: model  ## train the demo bundle again (about half an hour on two cores)
-	@$(PY) -m training fit $(RUN) --out $(OUT)
-	@$(PY) -m training evaluate $(RUN) --out $(OUT)
-	@$(PY) -m training export $(RUN) --out $(OUT) --bundle $(BUNDLE)
+	@$(PY) -m training fit $(RUN) --out $(OUT) --bundle $(BUNDLE)
 
 accuracy: model  ## train pooled DPO with the demo's budget, and compare; writes docs/results/accuracy.json
 	@$(PY) -m training fit $(RUN) --out runs/pooled --alpha 0
-	@$(PY) -m training evaluate $(RUN) --out runs/pooled --alpha 0
 	@$(PY) -m tests.bench.accuracy
+
+length-users: model  ## ten simulated users, seven against three, P-DPO beside pooled; SEEDS=3 takes 35 minutes
+	@$(PY) -m tests.bench.length_users $(SEEDS)
 
 bench: model  ## reply lengths through /generate on held-out prompts; writes docs/results/reply_lengths.json
 	@$(PY) -m tests.bench.reply_lengths

@@ -89,8 +89,7 @@ class Bundle:
         user_ids, codes = _read_users(path / USERS, shape)
         try:
             user_model.check(generic)
-            for code in codes:
-                user_model.check(code)
+            user_model.check(codes)
         except UserCodeError as error:
             raise BundleCorrupt(f"{USERS}: {error.message}") from error
         if len(set(user_ids)) != len(user_ids):
@@ -239,7 +238,11 @@ def _load(path: Path, expected: dict[str, tuple[type[np.generic], tuple[int, ...
 
 def _read_basis(path: Path, shape: UserModelShape) -> tuple[Array, Array]:
     tokens = (shape.n_user_tokens, shape.hidden_size)
-    basis = tokens if shape.kind == "individual" else (shape.code_size, *tokens)
+    basis = {
+        "individual": tokens,
+        "cluster": (shape.code_size, *tokens),
+        "low_rank": (1 + shape.code_size, *tokens),
+    }[shape.kind]
     if shape.kind == "individual" and shape.code_size != shape.n_user_tokens * shape.hidden_size:
         raise BundleShapeMismatch(f"{MANIFEST}: code_size of an individual model must be n_user_tokens * hidden_size")
     tensors = _load(path, {"basis": (np.float32, basis), "generic_code": (np.float32, (shape.code_size,))})

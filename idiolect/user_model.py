@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from idiolect.errors import UserCodeError
 
-Kind = Literal["individual", "cluster"]
+Kind = Literal["individual", "cluster", "low_rank"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 Array = NDArray[np.float32]
 
@@ -25,9 +25,10 @@ class UserModel:
 
     individual: e_u = e_0 + o_u.            basis is e_0, [T_u, H];  code is o_u flattened, [T_u * H]
     cluster:    e_u = sum_k w_uk c_k.       basis is c,   [K, T_u, H]; code is w_u on the simplex, [K]
+    low_rank:   e_u = e_0 + sum_j u_j B_j.  basis is e_0 and then B, [1 + r, T_u, H]; code is u, [r]
 
-    `generic_code` is the trained code of a user nobody knows: zeros for individual (so e_u = e_0), the
-    generic weights for cluster.
+    `generic_code` is the trained code of a user nobody knows: zeros for individual and low_rank (so e_u = e_0),
+    the generic weights for cluster.
     """
 
     kind: Kind
@@ -45,22 +46,30 @@ class UserModel:
     @property
     def code_size(self) -> int:
         """How many float32 numbers stand for one user."""
-        return int(self.basis.size if self.kind == "individual" else self.basis.shape[0])
+        if self.kind == "individual":
+            return int(self.basis.size)
+        return len(self.basis) - (self.kind == "low_rank")
 
-    def check(self, code: Array) -> Array:
-        """The code as float32 [code_size]. Raises UserCodeError when it is not one of this model's codes."""
-        code = np.asarray(code, dtype=np.float32)
-        if code.shape != (self.code_size,):
-            raise UserCodeError(f"user code has shape {code.shape}, expected ({self.code_size},)")
-        if not np.isfinite(code).all():
+    def check(self, codes: Array) -> Array:
+        """Codes as float32 [..., code_size]. Raises UserCodeError when one of them is not one of this model's codes."""
+        codes = np.asarray(codes, dtype=np.float32)
+        if codes.shape[-1:] != (self.code_size,):
+            raise UserCodeError(f"user code has shape {codes.shape}, expected ({self.code_size},)")
+        if not np.isfinite(codes).all():
             raise UserCodeError("user code has a number that is not finite")
-        if self.kind == "cluster" and (code.min() < 0 or abs(float(code.sum()) - 1) > SIMPLEX_TOLERANCE):
-            raise UserCodeError("cluster weights must be non-negative and sum to 1")
-        return code
+        if self.kind == "cluster":
+            sums = codes.sum(axis=-1, dtype=np.float64)
+            if (codes < 0).any() or (np.abs(sums - 1) > SIMPLEX_TOLERANCE).any():
+                raise UserCodeError("cluster weights must be non-negative and sum to 1")
+        return codes
 
     def user_tokens(self, code: Array) -> Array:
-        """Soft tokens of one user, float32 [T_u, H]. Raises UserCodeError."""
+        """Soft tokens of one user, float32 [T_u, H], of its code [code_size]. Raises UserCodeError."""
         code = self.check(code)
+        if code.ndim != 1:
+            raise UserCodeError(f"user code has shape {code.shape}, expected ({self.code_size},)")
         if self.kind == "individual":
             return self.basis + code.reshape(self.basis.shape)
+        if self.kind == "low_rank":
+            code = np.append(np.float32(1), code)
         return np.tensordot(code, self.basis, axes=1).astype(np.float32)

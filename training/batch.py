@@ -1,14 +1,18 @@
-"""Pairs -> padded tensors: token ids, where the user tokens go, and which positions are the reply.
+"""Pairs -> padded tensors, one row a pair: the prompt once, then both replies, which do not see each other.
 
-Worked example, T_u = 2, layout after_system, prompt [1 7 2 1 9 6 2], anchor [1 9], reply [8 2]:
+Worked example, T_u = 2, layout after_system, prompt [1 7 2 1 9 6 2], anchor [1 9], chosen [8 2], rejected [5 4 2]:
 
-    ids         1 7 2 0 0 1 9 6 2 8 2       zeros are placeholders for the two soft tokens
-    user_mask   . . . x x . . . . . .
-    reply_mask  . . . . . . . . . x x       log-probabilities are summed over these
+    ids         1 7 2 0 0 1 9 6 2 8 2 5 4 2     zeros are placeholders for the two soft tokens
+    user_mask   . . . x x . . . . . . . . .
+    positions   0 1 2 3 4 5 6 7 8 9 . 9 . .     each reply continues the prompt
+    part        p p p p p p p p p c c r r r     a token sees earlier tokens of the prompt and of its own part
+
+Two replies to one prompt share its computation, which is most of a short comparison.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import Self
 
 import torch
 from transformers import PreTrainedTokenizerBase
@@ -18,6 +22,7 @@ from training.errors import BadPreference
 from training.preferences import Preference
 
 Tensor = torch.Tensor
+PROMPT, CHOSEN, REJECTED, PAD = range(4)
 
 
 @dataclass(frozen=True)
@@ -33,19 +38,33 @@ class Pair:
 
     @property
     def n_tokens(self) -> int:
-        return len(self.prompt_ids) + max(len(self.chosen_ids), len(self.rejected_ids))
+        return len(self.prompt_ids) + len(self.chosen_ids) + len(self.rejected_ids)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows 0..B-1 are (prompt, chosen), rows B..2B-1 are (prompt, rejected). All masks are bool."""
+    """B pairs of at most L tokens, N reply tokens in all."""
 
-    ids: Tensor  # [2B, L]
-    attention_mask: Tensor  # [2B, L]
-    user_mask: Tensor  # [2B, L]
-    reply_mask: Tensor  # [2B, L]
-    rows: Tensor  # [B]
-    indices: Tensor  # [B]
+    ids: Tensor  # [B, L]
+    positions: Tensor  # [B, L]
+    part: Tensor  # [B, L]: PROMPT, CHOSEN, REJECTED or PAD
+    user_mask: Tensor  # [B, L] bool
+    reply: Tensor  # [N]: 2 * pair for a token of `chosen`, 2 * pair + 1 for one of `rejected`
+    source: Tensor  # [N]: position in the row whose output predicts the token
+    target: Tensor  # [N]: the token
+
+    def visible(self) -> Tensor:
+        """Which key (last axis) each query sees, [B, 1, L, L] bool; padding sees itself, since softmax needs one."""
+        length = self.ids.shape[1]
+        query, key = self.part[:, :, None], self.part[:, None, :]
+        causal = torch.ones(length, length, dtype=torch.bool, device=self.ids.device).tril()
+        return (
+            (((key == PROMPT) | (key == query)) & (query != PAD) & causal)
+            | torch.eye(length, dtype=torch.bool, device=self.ids.device)
+        )[:, None]
+
+    def to(self, device: torch.device) -> Self:
+        return replace(self, **{field.name: getattr(self, field.name).to(device) for field in fields(self)})
 
 
 def chat_layout(tokenizer: PreTrainedTokenizerBase, placement: Placement) -> Layout:
@@ -83,9 +102,8 @@ def tokenize(
         text = tokenizer.apply_chat_template(preference.chat(), tokenize=False, add_generation_prompt=True)
         prompt_ids = tokenizer(text, add_special_tokens=False)["input_ids"]
         if len(prompt_ids) > max_prompt_tokens:
-            raise BadPreference(
-                f"preference {index + 1}: prompt has {len(prompt_ids)} tokens, more than max_prompt_tokens"
-            )
+            place = preference.source or f"preference {index + 1}"
+            raise BadPreference(f"{place}: prompt has {len(prompt_ids)} tokens, more than max_prompt_tokens")
         chosen, rejected = (
             [*tokenizer(reply, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id][:max_reply_tokens]
             for reply in (preference.chosen, preference.rejected)
@@ -97,20 +115,30 @@ def tokenize(
 
 
 def collate(pairs: Sequence[Pair], n_user_tokens: int, pad_id: int) -> Batch:
-    """Right-padded tensors with `n_user_tokens` placeholders a sequence (0 for the reference model)."""
-    sequences = [(p, p.chosen_ids) for p in pairs] + [(p, p.rejected_ids) for p in pairs]
-    length = max(len(p.prompt_ids) + len(reply) for p, reply in sequences) + n_user_tokens
-    ids = torch.full((len(sequences), length), pad_id, dtype=torch.long)
-    attention, user, reply_mask = (torch.zeros(ids.shape, dtype=torch.bool) for _ in range(3))
-    for i, (pair, reply) in enumerate(sequences):
+    """Right-padded tensors with `n_user_tokens` placeholders a pair (0 for the reference model)."""
+    length = max(pair.n_tokens for pair in pairs) + n_user_tokens
+    ids = torch.full((len(pairs), length), pad_id, dtype=torch.long)
+    positions = torch.zeros_like(ids)
+    part = torch.full_like(ids, PAD)
+    user = torch.zeros_like(ids, dtype=torch.bool)
+    reply: list[int] = []
+    source: list[int] = []
+    target: list[int] = []
+    for i, pair in enumerate(pairs):
         cut = pair.offset
-        row = [*pair.prompt_ids[:cut], *[0] * n_user_tokens, *pair.prompt_ids[cut:], *reply]
-        ids[i, : len(row)] = torch.tensor(row)
-        attention[i, : len(row)] = True
+        prompt = [*pair.prompt_ids[:cut], *[0] * n_user_tokens, *pair.prompt_ids[cut:]]
         user[i, cut : cut + n_user_tokens] = True
-        reply_mask[i, len(row) - len(reply) : len(row)] = True
-    rows = torch.tensor([pair.row for pair in pairs])
-    return Batch(ids, attention, user, reply_mask, rows, torch.tensor([pair.index for pair in pairs]))
+        end = start = len(prompt)
+        ids[i, :start], positions[i, :start], part[i, :start] = torch.tensor(prompt), torch.arange(start), PROMPT
+        for side, tokens in ((CHOSEN, pair.chosen_ids), (REJECTED, pair.rejected_ids)):
+            here = slice(start, start + len(tokens))
+            ids[i, here], part[i, here] = torch.tensor(tokens), side
+            positions[i, here] = torch.arange(end, end + len(tokens))
+            reply += [2 * i + side - CHOSEN] * len(tokens)
+            source += [end - 1, *range(start, start + len(tokens) - 1)]
+            target += tokens
+            start += len(tokens)
+    return Batch(ids, positions, part, user, torch.tensor(reply), torch.tensor(source), torch.tensor(target))
 
 
 def shuffled(pairs: Sequence[Pair], batch_pairs: int, generator: torch.Generator) -> Iterator[list[Pair]]:

@@ -9,20 +9,21 @@ import os
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from training.errors import CheckpointMismatch
+from training.rows import Rows
 
 Tensor = torch.Tensor
 Parameters = dict[str, torch.nn.Parameter]
 
 
 def save_checkpoint(
-    path: Path, step: int, run: dict[str, object], parameters: Parameters, optimizer: torch.optim.Optimizer
+    path: Path, step: int, run: dict[str, object], parameters: Parameters, rows: Rows, optimizer: torch.optim.Optimizer
 ) -> None:
-    """Write atomically: a crash leaves the previous checkpoint."""
-    tensors: dict[str, Tensor] = {}
+    """Write atomically: a crash leaves the previous checkpoint. Of the users' rows, only those ever trained."""
+    tensors: dict[str, Tensor] = {f"rows/{name}": value for name, value in rows.touched().items()}
     for name, parameter in parameters.items():
         tensors[f"weight/{name}"] = parameter.detach().cpu().contiguous()
         for moment, value in optimizer.state.get(parameter, {}).items():
@@ -33,10 +34,14 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    path: Path, run: dict[str, object], parameters: Parameters, optimizer: torch.optim.Optimizer | None
+    path: Path, run: dict[str, object], parameters: Parameters, rows: Rows, optimizer: torch.optim.Optimizer | None
 ) -> int:
     """Restore in place and return the step. Raises CheckpointMismatch when another run wrote the file."""
-    with safe_open(path, framework="pt") as file:
+    try:
+        opened = safe_open(path, framework="pt")
+    except (SafetensorError, OSError) as error:
+        raise CheckpointMismatch(f"{path}: not a checkpoint: {error}", hint="use a new --out folder") from error
+    with opened as file:
         metadata = file.metadata()
         if json.loads(metadata["run"]) != run:
             raise CheckpointMismatch(f"{path} was written by another run configuration", hint="use a new --out folder")
@@ -52,4 +57,5 @@ def load_checkpoint(
                         moment: file.get_tensor(f"{moment}/{name}").to(parameter.device)
                         for moment in ("step", "exp_avg", "exp_avg_sq")
                     }
+        rows.restore({name: file.get_tensor(f"rows/{name}") for name in ("index", *Rows.STATE)})
         return int(metadata["step"])

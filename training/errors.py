@@ -21,7 +21,7 @@ class CheckpointMismatch(IdiolectError):
     code = "checkpoint_mismatch"
 
 
-class NonFiniteLoss(IdiolectError):
-    """The loss became NaN or infinite; the message names the step."""
+class Diverged(IdiolectError):
+    """The loss became NaN, infinite or many times what it was at the start; the message names the step."""
 
-    code = "non_finite_loss"
+    code = "diverged"

@@ -13,18 +13,19 @@ from training.batch import chat_layout
 from training.config import RunConfig
 from training.demo_model import NAME, resolve
 from training.policy import Policy
+from training.user_table import to_numpy
 
 
 def export(run: RunConfig, policy: Policy, user_rows: dict[str, int], bundle: Path) -> Bundle:
     """Write the run's bundle to the folder `bundle`. User ids keep the order of their rows."""
-    user_model, codes = policy.users.export()
+    codes = policy.users.codes(policy.rows.values[1:].to(policy.device))
     return write_bundle(
         bundle,
         base_model=identify(resolve(run.model)).model_copy(update={"name": _name(run)}),
         layout=chat_layout(policy.tokenizer, run.placement),
-        user_model=user_model,
+        user_model=policy.users.export(),
         user_ids=sorted(user_rows, key=user_rows.__getitem__),
-        codes=codes,
+        codes=to_numpy(codes),
         weights=AdapterWeights(rank=run.lora.rank, alpha=run.lora.alpha, target_modules=tuple(run.lora.target_modules)),
         write_weights=_adapter_writer(run, policy),
         training=run.portable(),

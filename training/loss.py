@@ -1,40 +1,70 @@
-"""The P-DPO loss: a pure function of log-probabilities."""
+"""Personalized preference losses: pure functions of log-probabilities.
+
+A margin is Delta(x, y_w, y_l, u) of arXiv 2402.05133, equation 6: how much more than the reference the policy, seeing
+the user's tokens, prefers `chosen`. Definitions follow TRL's DPOTrainer, where TRL has them; tests compare with values
+worked out by hand.
+"""
+
+from typing import Literal
 
 import torch
 from torch.nn import functional as F
 
 Tensor = torch.Tensor
+Objective = Literal["sigmoid", "robust", "hinge", "ipo"]
 
 
-def margins(
-    chosen_logps: Tensor, rejected_logps: Tensor, ref_chosen_logps: Tensor, ref_rejected_logps: Tensor
-) -> Tensor:
-    """Implicit reward difference over beta, [B]: how much more than the reference the policy prefers `chosen`.
+def margins(logps: Tensor, reference: Tensor) -> Tensor:
+    """Implicit reward differences over beta, [B], of log-probabilities (chosen, rejected), [B, 2]."""
+    ratios = logps - reference
+    return ratios[:, 0] - ratios[:, 1]
 
-    Delta(x, y_w, y_l, u) of arXiv 2402.05133, equation 6. All arguments are summed log-probabilities, [B].
+
+def preference_loss(margin: Tensor, objective: Objective, beta: float, label_smoothing: float = 0.0) -> Tensor:
+    """Loss of each pair, [B], of its margin [B]; `label_smoothing` is the share e of votes thought to be wrong.
+
+    sigmoid   -(1 - e) log s(bm) - e log s(-bm)                  DPO, 2305.18290; conservative DPO when e > 0
+    robust    [-(1 - e) log s(bm) + e log s(-bm)] / (1 - 2e)     unbiased under noise, 2403.00409
+    hinge     max(0, 1 - bm)                                     SLiC, 2305.10425
+    ipo       (m - 1 / 2b)^2                                     2310.12036; TRL takes length-normalized margins here
     """
-    return (chosen_logps - rejected_logps) - (ref_chosen_logps - ref_rejected_logps)
-
-
-def dpo_loss(margin: Tensor, beta: float) -> Tensor:
-    """Mean of -log sigmoid(beta * margin), a scalar; log 2 when policy and reference agree."""
-    return -F.logsigmoid(beta * margin).mean()
+    right, wrong = -F.logsigmoid(beta * margin), -F.logsigmoid(-beta * margin)
+    match objective:
+        case "sigmoid":
+            return (1 - label_smoothing) * right + label_smoothing * wrong
+        case "robust":
+            return ((1 - label_smoothing) * right - label_smoothing * wrong) / (1 - 2 * label_smoothing)
+        case "hinge":
+            return torch.relu(1 - beta * margin)
+        case "ipo":
+            return (margin - 1 / (2 * beta)) ** 2
 
 
 def nll_loss(chosen_logps: Tensor, n_tokens: Tensor) -> Tensor:
-    """Mean over pairs of the chosen reply's loss a token, a scalar.
+    """The chosen reply's loss a token, [B].
 
     DPO alone is content when both replies become unlikely, as long as the rejected one does so faster; a small
     model then says something else altogether. This term keeps the chosen reply likely (as in arXiv 2404.19733).
     """
-    return -(chosen_logps / n_tokens).mean()
+    return -chosen_logps / n_tokens
 
 
-def draw_rows(rows: Tensor, alpha: float, generator: torch.Generator) -> Tensor:
-    """User rows [B] with each one turned into the generic row 0 with probability 1 - alpha.
+def mix(rows: Tensor, alpha: float, generator: torch.Generator | None) -> tuple[Tensor, Tensor, Tensor]:
+    """The alpha mix of a batch's user rows [B]: (place in the batch, row, weight) of each loss term, [N] each.
 
-    P-DPO is alpha * loss(user) + (1 - alpha) * loss(generic). Drawing which of the two a pair trains has the same
-    expectation at half the cost of computing both.
+    P-DPO is alpha * loss(user) + (1 - alpha) * loss(generic). Without a generator every pair gives both terms, as in
+    the paper. With one, a draw decides which of the two a pair gives: the same expectation at half the cost.
+
+    >>> mix(torch.tensor([7, 8]), 0.75, None)
+    (tensor([0, 1, 0, 1]), tensor([7, 8, 0, 0]), tensor([0.7500, 0.7500, 0.2500, 0.2500]))
     """
-    keep = torch.rand(rows.shape, generator=generator) < alpha
-    return torch.where(keep, rows, torch.zeros_like(rows))
+    places = torch.arange(len(rows))
+    if generator is not None:
+        keep = torch.rand(rows.shape, generator=generator) < alpha
+        return places, torch.where(keep, rows, 0), torch.ones(rows.shape)
+    terms = [(row, weight) for row, weight in ((rows, alpha), (torch.zeros_like(rows), 1 - alpha)) if weight > 0]
+    return (
+        places.repeat(len(terms)),
+        torch.cat([row for row, _ in terms]),
+        torch.cat([torch.full(rows.shape, weight) for _, weight in terms]),
+    )

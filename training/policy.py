@@ -5,28 +5,39 @@ The reference is the same base model with both off: no adapter, no user tokens.
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from pathlib import Path
 
 import torch
+from accelerate import PartialState
 from peft import LoraConfig as PeftLora
 from peft import PeftModel, get_peft_model
 from tqdm import tqdm
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
+from idiolect.base_model import identify
 from training.batch import Batch, Pair, collate
 from training.config import RunConfig
-from training.demo_model import resolve
-from training.user_table import UserTable, build_user_table
+from training.demo_model import cache_dir, resolve
+from training.reference import ReferenceCache
+from training.user_table import build_user_table
 
 Tensor = torch.Tensor
 
 
 class Policy:
-    """Everything with weights in a run."""
+    """Everything with weights in a run, on this process's device."""
 
-    def __init__(self, run: RunConfig, n_users: int) -> None:
+    def __init__(self, run: RunConfig, n_users: int, rows_folder: Path | None = None) -> None:
+        """`rows_folder` is where the users' rows live when the run wants them in a file."""
+        self.device: torch.device = PartialState().device
         path = resolve(run.model)
+        precision = {"auto": "bf16" if self.device.type == "cuda" else "fp32"}.get(run.precision, run.precision)
         self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path)
-        base = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
+        base = AutoModelForCausalLM.from_pretrained(
+            path, dtype=torch.bfloat16 if precision == "bf16" else torch.float32, attn_implementation="sdpa"
+        )
+        if run.gradient_checkpointing:
+            base.gradient_checkpointing_enable({"use_reentrant": False})
         torch.manual_seed(run.seed)  # PEFT draws the A matrices from the global generator
         lora = PeftLora(
             r=run.lora.rank,
@@ -34,52 +45,64 @@ class Policy:
             target_modules=list(run.lora.target_modules),
             task_type="CAUSAL_LM",
         )
-        self.model: PeftModel = get_peft_model(base, lora)
+        self.model: PeftModel = get_peft_model(base, lora)  # the matrices of the LoRA stay in fp32
         vocabulary = base.get_input_embeddings().weight
-        self.users: UserTable = build_user_table(run.user_model, n_users, vocabulary, run.seed)
+        self.users, self.rows = build_user_table(run.user_model, n_users, vocabulary, run.seed, rows_folder)
         self.n_user_tokens = run.user_model.n_user_tokens
         self.pad_id = self.tokenizer.pad_token_id or 0
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model.to(self.device)
         self.users.to(self.device)
+        self._cache = ReferenceCache(cache_dir() / "reference.sqlite", identify(path).fingerprint, precision)
 
     def lora_parameters(self) -> dict[str, torch.nn.Parameter]:
         """Trainable LoRA matrices by their PEFT name."""
         return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
 
     def user_parameters(self) -> dict[str, torch.nn.Parameter]:
+        """The embeddings that all users share."""
         return dict(self.users.named_parameters())
 
+    def user_tokens(self, rows: Sequence[int]) -> Tensor:
+        """Soft tokens [B, T_u, H] of the rows, without gradients into the rows."""
+        return self.users(self.rows.gather(torch.tensor(rows)).to(self.device))
+
     def token_logps(self, batch: Batch, user_tokens: Tensor | None) -> Tensor:
-        """Log-probability of every reply token, [2B, L], zero elsewhere.
+        """Log-probability of every reply token of the batch, [N].
 
         `user_tokens` [B, T_u, H] go to the placeholders of `batch`; None is the reference model, whose batch has no
         placeholders.
         """
-        ids = batch.ids.to(self.device)
-        embeds = self.model.get_input_embeddings()(ids)
+        batch = batch.to(self.device)
+        embeds = self.model.get_input_embeddings()(batch.ids)
         if user_tokens is not None:
-            flat = user_tokens.repeat(2, 1, 1).reshape(-1, user_tokens.shape[-1])
-            embeds = embeds.masked_scatter(batch.user_mask.to(self.device)[..., None], flat.to(embeds.dtype))
+            flat = user_tokens.reshape(-1, user_tokens.shape[-1]).to(embeds.dtype)
+            embeds = embeds.masked_scatter(batch.user_mask[..., None], flat)
         decoder = self.model.get_base_model()
         with self.model.disable_adapter() if user_tokens is None else nullcontext():
             hidden = decoder.model(
-                inputs_embeds=embeds, attention_mask=batch.attention_mask.to(self.device), use_cache=False
+                inputs_embeds=embeds, attention_mask=batch.visible(), position_ids=batch.positions, use_cache=False
             ).last_hidden_state
         # Logits only where a reply token is predicted: the vocabulary is the widest matrix of a small model.
-        reply = batch.reply_mask[:, 1:].to(self.device)
-        logits = decoder.lm_head(hidden[:, :-1][reply]).float()
-        picked = logits.gather(-1, ids[:, 1:][reply][:, None])[:, 0] - logits.logsumexp(-1)
-        logps = torch.zeros(ids.shape, dtype=torch.float32, device=self.device)
-        logps[:, 1:][reply] = picked
-        return logps
+        logits = decoder.lm_head(hidden[batch.reply // 2, batch.source]).float()
+        return logits.gather(-1, batch.target[:, None])[:, 0] - logits.logsumexp(-1)
 
-    def pair_logps(self, pairs: Sequence[Pair], rows: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Summed reply log-probabilities (chosen [B], rejected [B]) as seen by `rows` [B]; None for the reference."""
-        batch = collate(pairs, 0 if rows is None else self.n_user_tokens, self.pad_id)
-        user_tokens = None if rows is None else self.users(rows.to(self.device))
-        chosen, rejected = self.token_logps(batch, user_tokens).sum(-1).chunk(2)
-        return chosen, rejected
+    def pair_logps(self, pairs: Sequence[Pair], user_tokens: Tensor | None) -> Tensor:
+        """Summed reply log-probabilities (chosen, rejected), [B, 2]; `user_tokens` as in `token_logps`."""
+        batch = collate(pairs, 0 if user_tokens is None else self.n_user_tokens, self.pad_id)
+        logps = self.token_logps(batch, user_tokens)
+        return logps.new_zeros(2 * len(pairs)).index_add(0, batch.reply.to(self.device), logps).reshape(-1, 2)
+
+    def reference(self, pairs: Sequence[Pair], batch_pairs: int) -> Tensor:
+        """Reference log-probabilities [n, 2], from the cache on disk where it has them."""
+        logps = self._cache.read(pairs)
+        missing = torch.isnan(logps).any(1).nonzero()[:, 0].tolist()
+        chunk = 32 * batch_pairs  # written often: an interrupted pass resumes
+        for start in range(0, len(missing), chunk):
+            places = missing[start : start + chunk]
+            wanted = [pairs[place] for place in places]
+            logps[places] = self.score(wanted, None, batch_pairs, f"reference {start}/{len(missing)}")
+            self._cache.write(wanted, logps[places])
+        return logps
 
     @torch.no_grad()
     def score(self, pairs: Sequence[Pair], rows: Sequence[int] | None, batch_pairs: int, desc: str) -> Tensor:
@@ -94,11 +117,11 @@ class Policy:
             distinct.setdefault((rows and rows[place], pair.prompt_ids, replies), []).append(place)
         groups = sorted(distinct.values(), key=lambda places: pairs[places[0]].n_tokens)
         logps = torch.zeros(len(pairs), 2)
-        for start in tqdm(range(0, len(groups), batch_pairs), desc=desc):
+        for start in tqdm(range(0, len(groups), batch_pairs), desc=desc, disable=None):
             chunk = groups[start : start + batch_pairs]
             firsts = [places[0] for places in chunk]
-            chunk_rows = None if rows is None else torch.tensor([rows[place] for place in firsts])
-            scored = torch.stack(self.pair_logps([pairs[place] for place in firsts], chunk_rows), dim=1).cpu()
+            user_tokens = None if rows is None else self.user_tokens([rows[place] for place in firsts])
+            scored = self.pair_logps([pairs[place] for place in firsts], user_tokens).cpu()
             for places, scores in zip(chunk, scored, strict=True):
                 for place in places:
                     swapped = pairs[place].chosen_ids != pairs[places[0]].chosen_ids

@@ -78,8 +78,8 @@ def main() -> None:
     value = {
         "detailed_over_concise_median_words": result["detailed_over_concise"],
         "prompts": len(prompts),
-        "held_out_accuracy": accuracy["prlhf"]["accuracy"],
-        "pooled_dpo_accuracy": accuracy["pooled"]["accuracy"],
+        "held_out_accuracy": accuracy["prlhf"]["accuracy"]["mean"],
+        "pooled_dpo_accuracy": accuracy["pooled"]["accuracy"]["mean"],
     }
     record(ROOT / "docs" / "evidence.json", "A2", value, "ratio >= 2 on >= 40 prompts; accuracy >= 0.85", "make bench")
     sys.stdout.write(json.dumps({key: kept for key, kept in result.items() if key != "examples"}, indent=2) + "\n")

@@ -94,7 +94,7 @@ def test_log_probabilities_equal_the_trainers(running: Running, policy: Policy, 
         pair = Pair(0, 0, tuple(prompt), tuple(reply), tuple(reply), offset)
         batch = collate([pair], len(tokens.rows), 2)
         with torch.no_grad():
-            expected = policy.token_logps(batch, torch.from_numpy(tokens.rows)[None])[0][batch.reply_mask[0]]
+            expected = policy.token_logps(batch, torch.from_numpy(tokens.rows)[None])[: len(reply)]
         placed = Placed([*prompt, *reply], offset, tokens)
         served = running.run(running.engine.score(placed, len(prompt), f"score-{number}"))
         assert len(served) == len(reply)

@@ -50,6 +50,8 @@ def tiny_run(folder: Path, model: Path, **changes: object) -> RunConfig:
         "alpha": 0.7,
         "lora_lr": 1e-2,
         "user_lr": 5e-2,
+        "row_lr": 5e-2,
+        "log_with": (),
         "epochs": 2,
         "batch_pairs": 4,
         "warmup_steps": 1,
