@@ -1,9 +1,11 @@
 """The trainer on a tiny random model: the path is real, only the weights do not matter."""
 
+import json
 import logging
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -215,6 +217,29 @@ def test_a_resumed_run_equals_a_straight_one(tmp_path, model, kind, monkeypatch)
     for name in one:
         assert torch.allclose(one[name], two[name], atol=1e-6), name
     assert (resumed / LOG).read_text() == (straight / LOG).read_text()
+
+
+def test_a_killed_run_resumes_to_an_identical_log(tmp_path, model):
+    """SIGKILL between checkpoints: the steps after the last one are done again, to the same numbers."""
+    run = tiny_run(tmp_path, model, epochs=60, checkpoint_steps=7)
+    fit(run, tmp_path / "straight")
+    config, killed = tmp_path / "run.yaml", tmp_path / "killed"
+    config.write_text(yaml.safe_dump(run.model_dump(mode="json")))
+    process = subprocess.Popen([sys.executable, "-m", "training", "fit", str(config), "--out", str(killed)], cwd=ROOT)
+    while process.poll() is None and len(read_curve(killed)) < 20:
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert 20 <= len(read_curve(killed)) < 180
+    fit(run, killed)
+    assert (killed / LOG).read_text() == (tmp_path / "straight" / LOG).read_text()
+
+
+def test_the_loss_follows_the_committed_trajectory(tmp_path, model):
+    """B7: tests/unit/trajectory.json, written by this very run; a changed loss, draw or optimizer shows here."""
+    fit(tiny_run(tmp_path, model, epochs=4), tmp_path / "out")
+    losses = [record["loss"] for record in read_curve(tmp_path / "out")]
+    assert losses == pytest.approx(json.loads((ROOT / "tests/unit/trajectory.json").read_text()), abs=2e-3)
 
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path, model):
