@@ -7,7 +7,7 @@ OUT ?= runs/demo
 SEEDS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup model fmt check test demo serve train accuracy length-users bench evidence docs
+.PHONY: help setup model fmt check test demo serve train accuracy length-users real-people bench evidence docs
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -43,6 +43,9 @@ accuracy: model  ## train pooled DPO with the demo's budget, and compare; writes
 
 length-users: model  ## ten simulated users, seven against three, P-DPO beside pooled; SEEDS=3 takes 35 minutes
 	@$(PY) -m tests.bench.length_users $(SEEDS)
+
+real-people: model  ## votes of real people, reward track: global against personal; needs ../shared/data
+	@$(PY) -m tests.bench.real_people
 
 bench: model  ## reply lengths through /generate on held-out prompts; writes docs/results/reply_lengths.json
 	@$(PY) -m tests.bench.reply_lengths
