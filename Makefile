@@ -41,7 +41,7 @@ accuracy: model  ## train pooled DPO with the demo's budget, and compare; writes
 	@$(PY) -m training fit $(RUN) --out runs/pooled --alpha 0
 	@$(PY) -m tests.bench.accuracy
 
-length-users: model  ## ten simulated users, seven against three, P-DPO beside pooled; SEEDS=3 takes 35 minutes
+length-users: model  ## ten simulated users, seven against three, P-DPO beside pooled; three seeds take 35 minutes
 	@$(PY) -m tests.bench.length_users $(SEEDS)
 
 real-people: model  ## votes of real people, reward track: global against personal; needs ../shared/data

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
+from statistics import mean, stdev
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -30,7 +31,7 @@ DATA = ROOT.parent / "shared" / "data"
 OUT = ROOT / "docs" / "results"
 READERS = {"llmfao": llmfao.read, "ukp_convarg": ukp_convarg.read}
 MIN_VOTES = {"llmfao": 20, "ukp_convarg": 30}
-N_SEEDS = {"llmfao": 20, "ukp_convarg": 5}
+N_SEEDS = {"llmfao": 10, "ukp_convarg": 5}
 N_INNER = {"llmfao": 6, "ukp_convarg": 1}
 KINDS: dict[str, type[Heads]] = {"individual": Individual, "low_rank": LowRank, "cluster": Cluster}
 N_OWN = (0, 5, 10, 20)
@@ -145,17 +146,15 @@ class Job:
         inner = [self.protocol(data, split.train, rng) for _ in range(N_INNER[data.name])]
         votes, sizes = data.votes(split.train)
         tuned = tune(data, votes, sizes, inner, self.kinds)
+        best = min(self.kinds, key=lambda name: tuned[name][1], default=None)
         hits = {}
         for name, (prior, _) in tuned.items():
             heads = {"global": Global, **self.kinds}[name](sizes, prior).fit(votes[split.train], len(data.evaluated))
-            for n_own in N_OWN if self.protocol is by_user and name != "global" else (max(N_OWN),):
-                label = f"{name}@{n_own}" if self.protocol is by_user and name != "global" else name
+            several = self.protocol is by_user and name != "global"
+            for label, n_own in {f"{name}@{n_own}": n_own for n_own in N_OWN}.items() if several else [(name, 0)]:
                 hits[label] = _count(data, split.test, split.margins(heads, votes, n_own))
-        if self.kinds:
-            best = min(self.kinds, key=lambda name: tuned[name][1])
-            hits |= {
-                label.replace(best, "personal"): hits[label] for label in list(hits) if label.split("@")[0] == best
-            }
+                if name == best:
+                    hits[label.replace(name, "personal")] = hits[label]
         return hits, {name: prior for name, (prior, _) in tuned.items()}
 
 
@@ -213,16 +212,19 @@ def summarize(seeds: Sequence[dict[str, Hits]]) -> dict[str, dict[str, object]]:
     return {name: _accuracy([seed[name] for seed in seeds]) | _gain(seeds, name) for name in seeds[0]}
 
 
+def _macro_micro(hits: Hits) -> dict[str, float]:
+    tested = hits[hits[:, 1] > 0]
+    macro, micro = (tested[:, 0] / tested[:, 1]).mean(), tested[:, 0].sum() / tested[:, 1].sum()
+    return {"macro": round(float(macro), 4), "micro": round(float(micro), 4)}
+
+
 def _accuracy(seeds: Sequence[Hits]) -> dict[str, object]:
     """Mean and standard error over seeds."""
-    tested = [hits[hits[:, 1] > 0] for hits in seeds]
-    each = {
-        "macro": [float((hits[:, 0] / hits[:, 1]).mean()) for hits in tested],
-        "micro": [float(hits[:, 0].sum() / hits[:, 1].sum()) for hits in tested],
-    }
+    each = [_macro_micro(hits) for hits in seeds]
     return {
-        name: {"mean": round(float(np.mean(values)), 4), "se": round(float(np.std(values) / len(values) ** 0.5), 4)}
-        for name, values in each.items()
+        name: {"mean": round(mean(values), 4), "se": round(stdev(values) / len(values) ** 0.5, 4)}
+        for name in ("macro", "micro")
+        for values in ([accuracy[name] for accuracy in each],)
     }
 
 
@@ -275,8 +277,7 @@ def measure(data: Data, writers: Data | None, pool: ProcessPoolExecutor) -> dict
         "pairs": int(data.pair.max()) + 1,
         "texts": len(data.blocks[0]),
         "seeds": N_SEEDS[data.name],
-        "majority_of_others": {kind: value["mean"] for kind, value in _accuracy([majority]).items()}
-        | {"votes": int(majority[:, 1].sum())},
+        "majority_of_others": _macro_micro(majority) | {"votes": int(majority[:, 1].sum())},
         **found,
     }
 
