@@ -1,4 +1,7 @@
-"""python -m training fit RUN.yaml [--out DIR]: from data to a checked bundle; `evaluate`, `export` redo a part."""
+"""python -m training fit RUN.yaml [--out DIR]: from data to a checked bundle; `evaluate`, `export` redo a part.
+
+`study` runs several files with several seeds, a pooled baseline beside them, and writes a report.
+"""
 
 import argparse
 import json
@@ -24,10 +27,14 @@ def main() -> None:
         command.add_argument("--alpha", type=float, help="override alpha; 0 trains the pooled baseline, same budget")
         if name != "evaluate":
             command.add_argument("--bundle", type=Path, help="folder to write the bundle to (default bundle/ in --out)")
+    command = commands.add_parser("study", help="fit and evaluate runs with several seeds beside a pooled baseline")
+    command.add_argument("run", type=Path, nargs="+", help="run files (YAML), one a method")
+    command.add_argument("--out", type=Path, help="folder of the runs and of the report (default runs/FIRST-study)")
+    command.add_argument("--seeds", type=int, default=3, help="how many seeds, from 0 (default 3)")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
-        _run(args)
+        _study(args) if args.command == "study" else _run(args)
     except IdiolectError as error:
         sys.exit(f"{error.code}: {error.message}" + (f" ({error.hint})" if error.hint else ""))
 
@@ -36,9 +43,9 @@ def _run(args: argparse.Namespace) -> None:
     # Imported late: --help should not wait for torch.
     from accelerate import PartialState
 
-    from training.evaluate import evaluate
     from training.export import export
     from training.fit import fit, restore
+    from training.study import write_evaluation
 
     run = RunConfig.read(args.run)
     if args.alpha is not None:
@@ -50,12 +57,19 @@ def _run(args: argparse.Namespace) -> None:
             return
     policy, user_rows = restore(run, out)
     if args.command != "export":
-        text = json.dumps(evaluate(run, policy, user_rows), indent=2)
-        (out / "evaluation.json").write_text(text + "\n")
-        logging.info(text)
+        logging.info(json.dumps(write_evaluation(run, out, policy, user_rows), indent=2))
     if args.command != "evaluate":
         folder = args.bundle or out / "bundle"
         logging.info("bundle %s at %s", export(run, policy, user_rows, folder).bundle_id, folder)
+
+
+def _study(args: argparse.Namespace) -> None:
+    from training.study import study
+
+    methods = {path.stem: RunConfig.read(path) for path in args.run}
+    out: Path = args.out or Path("runs") / f"{args.run[0].stem}-study"
+    study(methods, range(args.seeds), out, title=out.name)
+    logging.info("report at %s", out / "report.md")
 
 
 if __name__ == "__main__":

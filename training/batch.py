@@ -10,7 +10,7 @@ Worked example, T_u = 2, layout after_system, prompt [1 7 2 1 9 6 2], anchor [1 
 Two replies to one prompt share its computation, which is most of a short comparison.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Self
 
@@ -83,6 +83,13 @@ def chat_layout(tokenizer: PreTrainedTokenizerBase, placement: Placement) -> Lay
     return Layout(placement=placement, anchor=tuple(anchor), bos_id=tokenizer.bos_token_id)
 
 
+def render(chat: Sequence[Mapping[str, str]], tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Token ids of a conversation up to where the assistant's reply begins."""
+    # Rendered and encoded in two steps, so that every transformers version returns a plain list.
+    text = tokenizer.apply_chat_template(list(chat), tokenize=False, add_generation_prompt=True)
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
 def tokenize(
     preferences: Sequence[Preference],
     tokenizer: PreTrainedTokenizerBase,
@@ -98,9 +105,7 @@ def tokenize(
     """
     pairs = []
     for index, preference in enumerate(preferences):
-        # Rendered and encoded in two steps, so that every transformers version returns a plain list.
-        text = tokenizer.apply_chat_template(preference.chat(), tokenize=False, add_generation_prompt=True)
-        prompt_ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        prompt_ids = render(preference.chat(), tokenizer)
         if len(prompt_ids) > max_prompt_tokens:
             place = preference.source or f"preference {index + 1}"
             raise BadPreference(f"{place}: prompt has {len(prompt_ids)} tokens, more than max_prompt_tokens")

@@ -12,7 +12,7 @@ from training.formats import Format, read_format
 from training.loss import Objective
 from training.preferences import BadLines, Preference
 from training.split import By, split
-from training.user_table import Individual, UserModelConfig
+from training.user_table import Individual, Uniform, UserModelConfig
 
 
 class _Strict(BaseModel):
@@ -39,6 +39,13 @@ class EarlyStop(_Strict):
     every_steps: int = Field(default=25, ge=1)
     patience: int = Field(default=3, ge=1)
     """How many evaluations without a new best end the run."""
+
+
+class GenerateConfig(_Strict):
+    """Replies written for the evaluation: by a few users, to the same held-out prompts."""
+
+    n_prompts: int = Field(default=16, ge=1)
+    max_new_tokens: int = Field(default=64, ge=1)
 
 
 class RunConfig(_Strict):
@@ -91,6 +98,8 @@ class RunConfig(_Strict):
     gradient_checkpointing: bool = False
     checkpoint_steps: int = Field(default=25, ge=1)
     early_stop: EarlyStop | None = None
+    generate: GenerateConfig | None = None
+    """Also measure length and style of replies that the trained policy writes; slow on a CPU."""
     log_with: tuple[Literal["tensorboard", "wandb"], ...] = ("tensorboard",)
     seed: int = Field(default=0, ge=0, lt=2**31)
 
@@ -123,8 +132,13 @@ class RunConfig(_Strict):
             return split(train, self.split.by, self.split.share, self.seed)
         return train, read_format(self.format, self.test, self.bad_lines)
 
+    def pooled(self) -> Self:
+        """The baseline beside this run: as many updates and soft tokens, which everybody shares."""
+        uniform = Uniform(kind="uniform", n_user_tokens=self.user_model.n_user_tokens)
+        return self.model_copy(update={"user_model": uniform, "alpha": 0.0})
+
     def portable(self) -> dict[str, object]:
-        """The run as JSON, with file names in place of this machine's paths: what checkpoints and bundles keep."""
-        values = self.model_dump(mode="json")
+        """What makes the weights, as JSON for checkpoints and bundles: file names stand for this machine's paths."""
+        values = self.model_dump(mode="json", exclude={"generate", "log_with"})
         test = None if self.test is None else self.test.name
         return values | {"train": self.train.name, "test": test, "model": Path(self.model).name}

@@ -13,9 +13,11 @@ import torch
 
 from training.batch import Pair, chat_layout, tokenize
 from training.config import RunConfig
+from training.generate import Reply, generate
 from training.loss import margins
 from training.metrics import Floats, accuracy_by_user, calibration, summarize
 from training.policy import Policy
+from training.style import style
 
 Tensor = torch.Tensor
 
@@ -23,8 +25,11 @@ MAX_CONFUSED_USERS = 12
 """Everybody's tokens on everybody's pairs costs users x pairs: only for worlds this small."""
 
 
-def evaluate(run: RunConfig, policy: Policy, user_rows: dict[str, int]) -> dict[str, Any]:
-    """The evaluation of the run's held-out comparisons, as JSON; users unknown to the policy get generic tokens."""
+def evaluate(run: RunConfig, policy: Policy, user_rows: dict[str, int]) -> tuple[dict[str, Any], list[Reply]]:
+    """The evaluation of the run's held-out comparisons, as JSON, and the replies it looked at, if the run wants any.
+
+    Users unknown to the policy get generic tokens.
+    """
     _, preferences = run.data()
     if run.alpha == 0:
         user_rows = {}  # pooled training never touches the users' rows: everybody is generic
@@ -33,8 +38,14 @@ def evaluate(run: RunConfig, policy: Policy, user_rows: dict[str, int]) -> dict[
     ids = [preference.user_id for preference in preferences]
     size = 2 * run.batch_pairs
     reference = policy.reference(pairs, size)
-    own = policy.score(pairs, [pair.row for pair in pairs], size, "own tokens")
-    generic = own if not user_rows else policy.score(pairs, [0] * len(pairs), size, "generic tokens")
+    users = sorted(user_rows, key=user_rows.__getitem__)
+    few = 1 < len(users) <= MAX_CONFUSED_USERS
+    if few:
+        by_row = _everybody(policy, pairs, [0, *(user_rows[user] for user in users)], size)
+        own, generic = by_row[[pair.row for pair in pairs], torch.arange(len(pairs))], by_row[0]
+    else:
+        own = policy.score(pairs, [pair.row for pair in pairs], size, "own tokens")
+        generic = own if not user_rows else policy.score(pairs, [0] * len(pairs), size, "generic tokens")
     own_margins, generic_margins = (_margins(run, pairs, logps, reference) for logps in (own, generic))
 
     accuracy, generic_accuracy = accuracy_by_user(ids, own_margins), accuracy_by_user(ids, generic_margins)
@@ -65,29 +76,19 @@ def evaluate(run: RunConfig, policy: Policy, user_rows: dict[str, int]) -> dict[
             for user_id in accuracy
         },
     }
-    if 1 < len(user_rows) <= MAX_CONFUSED_USERS:
-        result["confusion"] = _confusion(run, policy, user_rows, ids, pairs, reference)
-    return result
+    if few:
+        confused = [accuracy_by_user(ids, _margins(run, pairs, logps, reference)) for logps in by_row[1:]]
+        result["confusion"] = {"users": users, "accuracy": [[row.get(user) for user in users] for row in confused]}
+    replies = generate(run, policy, user_rows, preferences)
+    if replies:
+        result["style"] = style((reply.user_id, reply.text) for reply in replies)
+    return result, replies
 
 
-def _confusion(
-    run: RunConfig,
-    policy: Policy,
-    user_rows: dict[str, int],
-    ids: Sequence[str],
-    pairs: Sequence[Pair],
-    reference: Tensor,
-) -> dict[str, Any]:
-    """Accuracy of each user's tokens (outer) on each user's pairs (inner)."""
-    users = sorted(user_rows, key=user_rows.__getitem__)
-    known = [place for place, user_id in enumerate(ids) if user_id in user_rows]
-    asked = [pairs[place] for _ in users for place in known]
-    rows = [user_rows[user_id] for user_id in users for _ in known]
-    logps = policy.score(asked, rows, 2 * run.batch_pairs, "everybody's tokens")
-    found = _margins(run, asked, logps, reference[known].repeat(len(users), 1)).reshape(len(users), -1)
-    owners = [ids[place] for place in known]
-    by_tokens = [accuracy_by_user(owners, row) for row in found]
-    return {"users": users, "accuracy": [[by_pairs.get(user) for user in users] for by_pairs in by_tokens]}
+def _everybody(policy: Policy, pairs: Sequence[Pair], rows: Sequence[int], batch_pairs: int) -> Tensor:
+    """Log-probabilities of all pairs with the tokens of each row, [rows, pairs, 2]."""
+    each = [row for row in rows for _ in pairs]
+    return policy.score([*pairs] * len(rows), each, batch_pairs, "everybody's tokens").reshape(len(rows), -1, 2)
 
 
 def _margins(run: RunConfig, pairs: Sequence[Pair], logps: Tensor, reference: Tensor) -> Floats:

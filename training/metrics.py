@@ -29,7 +29,7 @@ def summarize(by_user: Mapping[str, float]) -> dict[str, Any]:
     return {"mean": float(np.mean(list(by_user.values()))), "worst": by_user[worst], "worst_user": worst}
 
 
-def calibration(probabilities: Floats, n_bins: int = 10) -> dict[str, float]:
+def calibration(probabilities: Floats, n_bins: int = 10) -> dict[str, Any]:
     """How far P(vote) can be believed: expected calibration error, Brier score and log-loss.
 
     `probabilities` are P(chosen preferred), [n]. The label is always "chosen", so errors are taken on the confidence
@@ -37,12 +37,13 @@ def calibration(probabilities: Floats, n_bins: int = 10) -> dict[str, float]:
     """
     confidence, right = np.maximum(probabilities, 1 - probabilities), probabilities > 0.5
     bins = np.minimum((2 * (confidence - 0.5) * n_bins).astype(int), n_bins - 1)
-    ece = sum(
-        (bins == b).mean() * abs(float(confidence[bins == b].mean()) - float(right[bins == b].mean()))
-        for b in np.unique(bins)
-    )
+    filled = [
+        {"share": float(here.mean()), "confidence": float(confidence[here].mean()), "right": float(right[here].mean())}
+        for here in (bins == b for b in np.unique(bins))
+    ]
     return {
-        "ece": float(ece),
+        "ece": sum(b["share"] * abs(b["confidence"] - b["right"]) for b in filled),
+        "bins": filled,
         "brier": float(np.mean((1 - probabilities) ** 2)),
         "log_loss": float(-np.log(np.clip(probabilities, 1e-12, 1)).mean()),
     }

@@ -90,7 +90,11 @@ class Preference(BaseModel):
 
     def chat(self) -> list[dict[str, str]]:
         """The conversation that the reply answers, profile included."""
-        return with_profile(self.turns(), self.profile)
+        return self.ask(self.turns())
+
+    def ask(self, turns: list[dict[str, str]]) -> list[dict[str, str]]:
+        """Another conversation as this user would hold it: with the profile."""
+        return with_profile(turns, self.profile)
 
     def turns(self) -> list[dict[str, str]]:
         """The conversation that the reply answers, without the profile."""

@@ -117,11 +117,12 @@ def test_scores_do_not_depend_on_batching(tmp_path, model):
 @pytest.mark.parametrize("kind", ["individual", "cluster", "low_rank"])
 def test_opposed_users_are_learnt_and_pooled_training_cannot(tmp_path, model, kind):
     run = tiny_run(tmp_path, model, user_model={"kind": kind, "n_user_tokens": 2}, epochs=15, beta=1.0, row_lr=0.2)
-    learnt = evaluate(run, fit(run, tmp_path / "out"), {"long": 1, "short": 2})
+    learnt, replies = evaluate(run, fit(run, tmp_path / "out"), {"long": 1, "short": 2})
+    assert not replies  # none asked for
     assert learnt["accuracy"]["mean"] == 1.0
     assert learnt["confusion"] == {"users": ["long", "short"], "accuracy": [[1.0, 0.0], [0.0, 1.0]]}
-    pooled_run = run.model_copy(update={"alpha": 0.0})
-    pooled = evaluate(pooled_run, fit(pooled_run, tmp_path / "pooled"), {"long": 1, "short": 2})
+    pooled_run = run.pooled()
+    pooled, _ = evaluate(pooled_run, fit(pooled_run, tmp_path / "pooled"), {"long": 1, "short": 2})
     assert pooled["accuracy"]["mean"] == 0.5
 
 

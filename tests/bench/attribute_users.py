@@ -1,0 +1,99 @@
+"""make attribute-users (B2): six users who are rules, opposed in three pairs, beside the pooled baseline.
+
+    concise / detailed   the first sentence alone, or the first two
+    lists / prose        the same two sentences as a list of dashes, or as a paragraph
+    warm / plain         the first sentence after a friendly opening, or without it
+
+Opposed users judge the same pairs of replies, so no model that ignores the user can pass 50 %. Report and plots in
+docs/results/attribute_users/.
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tests.bench.length_users import ask, first_sentences, write_lines
+from tests.bench.publish import publish
+from tests.live import ROOT
+from tests.record import record
+from training.config import RunConfig
+from training.study import study
+
+RUNS = ROOT / "runs" / "attribute_users"
+COMMAND = "make attribute-users"
+N_TRAIN, N_TEST = 40, 24
+MAX_CHARACTERS = 170
+OPENING = "Happy to help!"
+OPPOSED = (("concise", "detailed"), ("lists", "prose"), ("warm", "plain"))
+COMMON: dict[str, Any] = {
+    "alpha": 0.75,
+    "beta": 0.3,
+    "lora_lr": 1e-3,
+    "user_lr": 0.01,
+    "row_lr": 0.01,
+    "batch_pairs": 4,
+    "warmup_steps": 5,
+    "max_prompt_tokens": 96,
+    "user_model": {"kind": "individual", "n_user_tokens": 4},
+}
+
+
+def compare(prompt: str, first: str, second: str) -> Iterator[dict[str, Any]]:
+    """What the six users say of one prompt."""
+    replies = {
+        "concise": first,
+        "detailed": f"{first} {second}",
+        "lists": f"- {first}\n- {second}",
+        "prose": f"{first} {second}",
+        "warm": f"{OPENING} {first}",
+        "plain": first,
+    }
+    for one, other in OPPOSED:
+        for user, against in ((one, other), (other, one)):
+            yield {
+                "user_id": user,
+                "messages": ask(prompt),
+                "chosen": replies[user],
+                "rejected": replies[against],
+            }
+
+
+def write_data(folder: Path, n_train: int = N_TRAIN) -> dict[str, Path]:
+    """train.jsonl and test.jsonl, split by prompt."""
+    found = first_sentences(MAX_CHARACTERS)
+    # The held-out prompts are the last ones, however few the others are cut to.
+    parts = {"train": found[:n_train], "test": found[N_TRAIN : N_TRAIN + N_TEST]}
+    for name, chunk in parts.items():
+        write_lines(folder / f"{name}.jsonl", [row for item in chunk for row in compare(*item)])
+    return {name: folder / f"{name}.jsonl" for name in parts}
+
+
+def main(n_seeds: int = 3) -> None:
+    run = RunConfig.model_validate(COMMON | write_data(RUNS) | {"generate": {"n_prompts": 12, "max_new_tokens": 48}})
+    found = study({"individual": run}, range(n_seeds), RUNS, "Attribute users: three opposed pairs")
+    value: dict[str, Any] = {"seeds": n_seeds}
+    for name, seeds in found.items():
+        value[name] = {"diagonal": [round(one["accuracy"]["mean"], 4) for one in seeds]}
+        value[name]["worst_user"] = [round(one["accuracy"]["worst"], 4) for one in seeds]
+        if "confusion" in seeds[0]:
+            value[name]["on_pairs_of_the_opposed_user"] = [round(_opposed(one["confusion"]), 4) for one in seeds]
+    facts = {"opposed": OPPOSED, "train_pairs_a_user": N_TRAIN, "test_pairs_a_user": N_TEST}
+    publish("attribute_users", RUNS, facts, COMMAND)
+    threshold = "individual: diagonal >= 0.85, every seed; pooled about 0.5 on opposed pairs"
+    record(ROOT / "docs" / "evidence.json", "B2", value, threshold, COMMAND)
+    sys.stdout.write(json.dumps(value, indent=2) + "\n")
+
+
+def _opposed(confusion: dict[str, Any]) -> float:
+    """Accuracy of users' tokens on the pairs of those who want the opposite."""
+    at, values = confusion["users"].index, np.array(confusion["accuracy"])
+    pairs = [*OPPOSED, *(pair[::-1] for pair in OPPOSED)]
+    return float(np.mean([values[at(one), at(other)] for one, other in pairs]))
+
+
+if __name__ == "__main__":
+    main(*(int(argument) for argument in sys.argv[1:]))

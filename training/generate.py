@@ -1,0 +1,88 @@
+"""Replies of a trained policy to held-out prompts, to measure how users' tokens change what is written.
+
+Serving replies to people is the server's business; this one decodes greedily, a batch of prompts at a time.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from tqdm import tqdm
+
+from idiolect.layout import Layout
+from training.batch import chat_layout, render
+from training.config import RunConfig
+from training.policy import Policy
+from training.preferences import Preference
+
+Tensor = torch.Tensor
+Chat = list[dict[str, str]]
+
+MAX_USERS = 12
+GENERIC = ""
+"""Whose replies a stranger would get."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What the policy says to `chat` with the tokens of `user_id`; GENERIC is nobody in particular."""
+
+    user_id: str
+    chat: Chat
+    text: str
+
+
+def generate(
+    run: RunConfig, policy: Policy, user_rows: Mapping[str, int], preferences: Sequence[Preference]
+) -> list[Reply]:
+    """Replies of the generic user and of at most MAX_USERS trained users, to the same prompts of `preferences`.
+
+    A user's explicit profile, if `preferences` have one, goes into the prompt as in training.
+    """
+    if run.generate is None:
+        return []
+    turns = {json.dumps(p.turns(), sort_keys=True): p.turns() for p in preferences}
+    prompts = [turns[key] for key in sorted(turns)[: run.generate.n_prompts]]
+    example = {p.user_id: p for p in preferences if p.user_id in user_rows}
+    asked: list[tuple[str, int, Chat]] = [(GENERIC, 0, prompt) for prompt in prompts]
+    for user_id in sorted(example)[:MAX_USERS]:
+        asked += [(user_id, user_rows[user_id], example[user_id].ask(prompt)) for prompt in prompts]
+
+    layout = chat_layout(policy.tokenizer, run.placement)
+    asked.sort(key=lambda item: len(json.dumps(item[2])))
+    size = 4 * run.batch_pairs
+    replies = []
+    for start in tqdm(range(0, len(asked), size), desc="replies", disable=None):
+        chunk = asked[start : start + size]
+        prompts_ids = [render(chat, policy.tokenizer) for _, _, chat in chunk]
+        tokens = policy.user_tokens([row for _, row, _ in chunk])
+        texts = _decode(policy, layout, prompts_ids, tokens, run.generate.max_new_tokens)
+        replies += [Reply(user_id, chat, text) for (user_id, _, chat), text in zip(chunk, texts, strict=True)]
+    return sorted(replies, key=lambda reply: (reply.user_id, json.dumps(reply.chat)))
+
+
+@torch.no_grad()
+def _decode(
+    policy: Policy, layout: Layout, prompts_ids: Sequence[Sequence[int]], user_tokens: Tensor, max_new_tokens: int
+) -> list[str]:
+    """Greedy replies to B prompts with `user_tokens` [B, T_u, H] where the layout wants them."""
+    model = policy.model.get_base_model()
+    embed = model.get_input_embeddings()
+    rows = []
+    for ids, tokens in zip(prompts_ids, user_tokens, strict=True):
+        cut = layout.offset(ids)
+        prompt = embed(torch.tensor(ids, device=policy.device))
+        rows.append(torch.cat([prompt[:cut], tokens.to(prompt.dtype), prompt[cut:]]))
+    length = max(map(len, rows))
+    embeds = torch.stack([torch.nn.functional.pad(row, (0, 0, length - len(row), 0)) for row in rows])
+    mask = torch.tensor([[0] * (length - len(row)) + [1] * len(row) for row in rows], device=policy.device)
+    new = model.generate(
+        inputs_embeds=embeds,
+        attention_mask=mask,
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        pad_token_id=policy.pad_id,
+        eos_token_id=policy.tokenizer.eos_token_id,
+    )
+    return [str(text).strip() for text in policy.tokenizer.batch_decode(new, skip_special_tokens=True)]
