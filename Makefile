@@ -7,7 +7,7 @@ OUT ?= runs/demo
 SEEDS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup model fmt check test demo serve train accuracy length-users real-people bench evidence docs
+.PHONY: help setup model fmt check test demo serve train accuracy length-users attribute-users persona-users ablations trainer-cost real-people bench evidence docs
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -41,8 +41,21 @@ accuracy: model  ## train pooled DPO with the demo's budget, and compare; writes
 	@$(PY) -m training fit $(RUN) --out runs/pooled --alpha 0
 	@$(PY) -m tests.bench.accuracy
 
-length-users: model  ## ten simulated users, seven against three, P-DPO beside pooled; three seeds take 35 minutes
+length-users: model  ## ten simulated users, seven against three, P-DPO beside pooled, three seeds
 	@$(PY) -m tests.bench.length_users $(SEEDS)
+
+attribute-users: model  ## six simulated users in three opposed pairs, P-DPO beside pooled, three seeds
+	@$(PY) -m tests.bench.attribute_users $(SEEDS)
+
+persona-users: model  ## does the cluster model recover kinds of users? needs ../shared/data
+	@$(PY) -m tests.bench.persona_users $(SEEDS)
+
+ablations: model  ## user tokens, alpha, start against votes a user, placement
+	@$(PY) -m tests.bench.ablations
+
+trainer-cost: model  ## a million users against ten, memory, and the trainer's speed beside TRL's
+	@docker/install.sh $(VENV) serve-cpu,training,dev,bench
+	@$(PY) -m tests.bench.trainer_cost
 
 real-people: model  ## votes of real people, reward track: global against personal; needs ../shared/data
 	@$(PY) -m tests.bench.real_people

@@ -6,6 +6,7 @@
 import argparse
 import json
 import logging
+import os
 import sys
 from pathlib import Path
 
@@ -31,10 +32,15 @@ def main() -> None:
     command.add_argument("run", type=Path, nargs="+", help="run files (YAML), one a method")
     command.add_argument("--out", type=Path, help="folder of the runs and of the report (default runs/FIRST-study)")
     command.add_argument("--seeds", type=int, default=3, help="how many seeds, from 0 (default 3)")
+    command = commands.add_parser("judge", help="ask a language model whom the replies of an evaluated run suit")
+    command.add_argument("run", type=Path, help="run file (YAML) with `generate`")
+    command.add_argument("--out", type=Path, help="run folder (default runs/RUN)")
+    command.add_argument("--url", required=True, help="base URL of an OpenAI-compatible endpoint, such as .../v1")
+    command.add_argument("--model", required=True, help="the endpoint's name of the judge")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
-        _study(args) if args.command == "study" else _run(args)
+        {"study": _study, "judge": _judge}.get(args.command, _run)(args)
     except IdiolectError as error:
         sys.exit(f"{error.code}: {error.message}" + (f" ({error.hint})" if error.hint else ""))
 
@@ -70,6 +76,19 @@ def _study(args: argparse.Namespace) -> None:
     out: Path = args.out or Path("runs") / f"{args.run[0].stem}-study"
     study(methods, range(args.seeds), out, title=out.name)
     logging.info("report at %s", out / "report.md")
+
+
+def _judge(args: argparse.Namespace) -> None:
+    from training.judge import judge, read_replies
+
+    run = RunConfig.read(args.run)
+    out: Path = args.out or Path("runs") / args.run.stem
+    votes, _ = run.data()
+    key = os.environ.get("OPENAI_API_KEY", "none")  # local endpoints want none
+    found = judge(read_replies(out / "replies.jsonl"), votes, args.url, args.model, key)
+    text = json.dumps({"judge": args.model, "users": found}, indent=2)
+    (out / "judge.json").write_text(text + "\n")
+    logging.info(text)
 
 
 if __name__ == "__main__":

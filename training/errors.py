@@ -25,3 +25,9 @@ class Diverged(IdiolectError):
     """The loss became NaN, infinite or many times what it was at the start; the message names the step."""
 
     code = "diverged"
+
+
+class JudgeUnavailable(IdiolectError):
+    """The judge's endpoint cannot be asked, or there is nothing to ask it."""
+
+    code = "judge_unavailable"

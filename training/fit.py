@@ -63,13 +63,7 @@ def fit(run: RunConfig, out: Path) -> Policy:  # noqa: C901
     )
     counts = torch.bincount(torch.tensor([pair.row for pair in pairs]), minlength=len(user_rows) + 1)
     lora, shared = policy.lora_parameters(), policy.user_parameters()
-    optimizer = torch.optim.AdamW(
-        [
-            {"params": list(lora.values()), "lr": run.lora_lr},
-            {"params": list(shared.values()), "lr": run.user_lr},
-        ],
-        weight_decay=0.0,
-    )
+    optimizer = build_optimizer(run, policy)
     n_steps = run.epochs * -(-len(pairs) // run.batch_pairs)
     log.info(
         "%d pairs, %d users, %d steps, %d LoRA and %d shared user parameters, %d numbers a user",
@@ -102,21 +96,16 @@ def fit(run: RunConfig, out: Path) -> Policy:  # noqa: C901
                 log.info("stopped early before step %d: best accuracy %.3f", step, curve.best)
                 break
             began = time.monotonic()
-            scale = _schedule(step, n_steps, run.warmup_steps)
-            for group, lr in zip(optimizer.param_groups, (run.lora_lr, run.user_lr), strict=True):
-                group["lr"] = lr * scale
-            outcome = _step(run, policy, batch, step, reference, counts)
-            norm = torch.nn.utils.clip_grad_norm_(lora.values(), 1.0)
-            _check(outcome, [norm, *(p.grad.sum() for p in shared.values())], step, curve.first_loss or outcome.loss)
-            optimizer.step()
-            policy.rows.update(outcome.rows, outcome.row_gradient, run.row_lr * scale)
+            outcome, norm = train_step(
+                run, policy, optimizer, batch, step, n_steps, reference, counts, curve.first_loss
+            )
 
             record = {
                 "step": step,
                 "loss": round(outcome.loss, 5),
                 "nll": round(outcome.nll, 5),
                 "accuracy": outcome.accuracy,
-                "lora_grad_norm": round(float(norm), 4),
+                "lora_grad_norm": round(norm, 4),
             }
             if watch is not None and (step % watch.every_steps == 0 or step == n_steps):
                 record["held_out_accuracy"] = _accuracy(policy, watched, watched_reference, 2 * run.batch_pairs)
@@ -133,6 +122,40 @@ def fit(run: RunConfig, out: Path) -> Policy:  # noqa: C901
         load_checkpoint(out / BEST, identity, lora | shared, policy.rows, None)
     policy.model.eval()
     return policy
+
+
+def build_optimizer(run: RunConfig, policy: Policy) -> torch.optim.Optimizer:
+    """AdamW over LoRA and the embeddings that users share; their own rows are updated by themselves."""
+    lora, shared = list(policy.lora_parameters().values()), list(policy.user_parameters().values())
+    groups = [{"params": lora, "lr": run.lora_lr}, {"params": shared, "lr": run.user_lr}]
+    return torch.optim.AdamW(groups, weight_decay=0.0)
+
+
+def train_step(
+    run: RunConfig,
+    policy: Policy,
+    optimizer: torch.optim.Optimizer,
+    batch: Sequence[Pair],
+    step: int,
+    n_steps: int,
+    reference: Tensor,
+    counts: Tensor,
+    first_loss: float | None,
+) -> tuple["_Outcome", float]:
+    """One update of LoRA, shared embeddings and the batch's rows: what happened, and the norm of the LoRA gradient.
+
+    `reference` [n, 2] and `counts` (comparisons a row) are those of all training pairs. Raises Diverged.
+    """
+    scale = _schedule(step, n_steps, run.warmup_steps)
+    for group, lr in zip(optimizer.param_groups, (run.lora_lr, run.user_lr), strict=True):
+        group["lr"] = lr * scale
+    outcome = _step(run, policy, batch, step, reference, counts)
+    norm = torch.nn.utils.clip_grad_norm_(policy.lora_parameters().values(), 1.0)
+    shared = [parameter.grad.sum() for parameter in policy.user_parameters().values()]
+    _check(outcome, [norm, *shared], step, first_loss or outcome.loss)
+    optimizer.step()
+    policy.rows.update(outcome.rows, outcome.row_gradient, run.row_lr * scale)
+    return outcome, float(norm)
 
 
 @dataclass(frozen=True)

@@ -26,9 +26,13 @@ GENERIC = ""
 
 @dataclass(frozen=True)
 class Reply:
-    """What the policy says to `chat` with the tokens of `user_id`; GENERIC is nobody in particular."""
+    """What the policy says to `chat` with the tokens of `user_id`; GENERIC is nobody in particular.
+
+    `number` is the prompt's: equal for everybody who was asked the same, with a profile before it or without.
+    """
 
     user_id: str
+    number: int
     chat: Chat
     text: str
 
@@ -45,21 +49,22 @@ def generate(
     turns = {json.dumps(p.turns(), sort_keys=True): p.turns() for p in preferences}
     prompts = [turns[key] for key in sorted(turns)[: run.generate.n_prompts]]
     example = {p.user_id: p for p in preferences if p.user_id in user_rows}
-    asked: list[tuple[str, int, Chat]] = [(GENERIC, 0, prompt) for prompt in prompts]
+    asked = [(GENERIC, 0, number, prompt) for number, prompt in enumerate(prompts)]
     for user_id in sorted(example)[:MAX_USERS]:
-        asked += [(user_id, user_rows[user_id], example[user_id].ask(prompt)) for prompt in prompts]
+        user = example[user_id]
+        asked += [(user_id, user_rows[user_id], number, user.ask(prompt)) for number, prompt in enumerate(prompts)]
 
     layout = chat_layout(policy.tokenizer, run.placement)
-    asked.sort(key=lambda item: len(json.dumps(item[2])))
+    asked.sort(key=lambda item: len(json.dumps(item[3])))
     size = 4 * run.batch_pairs
     replies = []
     for start in tqdm(range(0, len(asked), size), desc="replies", disable=None):
         chunk = asked[start : start + size]
-        prompts_ids = [render(chat, policy.tokenizer) for _, _, chat in chunk]
-        tokens = policy.user_tokens([row for _, row, _ in chunk])
+        prompts_ids = [render(chat, policy.tokenizer) for *_, chat in chunk]
+        tokens = policy.user_tokens([row for _, row, _, _ in chunk])
         texts = _decode(policy, layout, prompts_ids, tokens, run.generate.max_new_tokens)
-        replies += [Reply(user_id, chat, text) for (user_id, _, chat), text in zip(chunk, texts, strict=True)]
-    return sorted(replies, key=lambda reply: (reply.user_id, json.dumps(reply.chat)))
+        replies += [Reply(user, number, chat, text) for (user, _, number, chat), text in zip(chunk, texts, strict=True)]
+    return sorted(replies, key=lambda reply: (reply.user_id, reply.number))
 
 
 @torch.no_grad()

@@ -10,6 +10,10 @@ from openai import OpenAI
 
 from tests.conftest import API_KEY, Live, read_lines
 from tests.live import DEMO_BUNDLE
+from training.errors import JudgeUnavailable
+from training.generate import GENERIC, Reply
+from training.judge import judge
+from training.preferences import Preference
 
 PROMPTS = sorted({pair["prompt"] for pair in read_lines(DEMO_BUNDLE.parent / "test.jsonl")})
 USERS = [f"{taste}-{n}" for taste in ("concise", "detailed", "lists", "prose") for n in (1, 2)]
@@ -144,3 +148,21 @@ def test_sampling_is_repeatable_by_seed(live: Live):
     others = {live.generate(**request, seed=seed)["text"] for seed in (8, 9, 10)}
     assert one == same
     assert others - {one}
+
+
+def test_a_judge_is_any_openai_endpoint(live: Live):
+    """The trainer's judge against the real server; what a small model thinks of replies is not the point."""
+    replies = [
+        Reply(user, number, [{"role": "user", "content": prompt}], text)
+        for user, text in ((GENERIC, "Mars is the fourth planet."), ("ada", "Mars. It is red and cold."))
+        for number, prompt in enumerate(("What is Mars?", "Tell me about Mars."))
+    ]
+    votes = [Preference(user_id="ada", prompt="What is Venus?", chosen="Venus. It is hot.", rejected="A planet.")]
+    with OpenAI(base_url=f"{live.url}/v1", api_key=API_KEY) as client:
+        (model,) = client.models.list().data
+    found = judge(replies, votes, f"{live.url}/v1", model.id, API_KEY)
+    assert found.keys() == {"ada"}
+    assert found["ada"]["wins"] + found["ada"]["ties"] + found["ada"]["losses"] == 2
+    assert 0 <= found["ada"]["win_rate"] <= 1
+    with pytest.raises(JudgeUnavailable, match="401"):
+        judge(replies, votes, f"{live.url}/v1", model.id, "not the key")

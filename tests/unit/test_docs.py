@@ -1,9 +1,12 @@
 """The docs keep up with the code: settings, routes, error codes, commands and links."""
 
+import doctest
+import importlib
 import json
 import re
 
 import pytest
+from accelerate.commands.config.config_args import load_config_from_file
 
 from idiolect.errors import IdiolectError
 from server.app import create_app
@@ -53,3 +56,20 @@ def test_evidence_rows_are_whole():
     for row in rows:
         assert row.keys() == {"id", "value", "threshold", "command", "machine", "commit", "date"}
     assert len({row["id"] for row in rows}) == len(rows)
+
+
+def test_worked_examples_in_docstrings_hold():
+    n_tried = 0
+    for file in sorted([*(ROOT / "idiolect").glob("*.py"), *(ROOT / "training").glob("*.py")]):
+        if ">>>" in file.read_text():
+            result = doctest.testmod(importlib.import_module(f"{file.parent.name}.{file.stem}"))
+            assert result.failed == 0, file
+            n_tried += result.attempted
+    assert n_tried >= 5
+
+
+@pytest.mark.parametrize("name", ["one_gpu", "several_gpus"])
+def test_accelerate_takes_the_launch_files(name):
+    config = load_config_from_file(str(ROOT / "training" / "launch" / f"{name}.yaml"))
+    assert config.num_processes == {"one_gpu": 1, "several_gpus": 8}[name]
+    assert config.mixed_precision == "no"
