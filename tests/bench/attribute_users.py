@@ -10,7 +10,7 @@ docs/results/attribute_users/.
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,8 @@ from training.study import study
 
 RUNS = ROOT / "runs" / "attribute_users"
 COMMAND = "make attribute-users"
-N_TRAIN, N_TEST = 40, 24
-MAX_CHARACTERS = 170
+N_VOTES, N_TEST = 40, 24
+"""Training votes of each user, and held-out prompts."""
 OPENING = "Happy to help!"
 OPPOSED = (("concise", "detailed"), ("lists", "prose"), ("warm", "plain"))
 COMMON: dict[str, Any] = {
@@ -42,8 +42,8 @@ COMMON: dict[str, Any] = {
 }
 
 
-def compare(prompt: str, first: str, second: str) -> Iterator[dict[str, Any]]:
-    """What the six users say of one prompt."""
+def compare(prompt: str, first: str, second: str, opposed: Sequence[tuple[str, str]]) -> Iterator[dict[str, Any]]:
+    """What the users in `opposed` say of one prompt."""
     replies = {
         "concise": first,
         "detailed": f"{first} {second}",
@@ -52,23 +52,24 @@ def compare(prompt: str, first: str, second: str) -> Iterator[dict[str, Any]]:
         "warm": f"{OPENING} {first}",
         "plain": first,
     }
-    for one, other in OPPOSED:
+    for one, other in opposed:
         for user, against in ((one, other), (other, one)):
-            yield {
-                "user_id": user,
-                "messages": ask(prompt),
-                "chosen": replies[user],
-                "rejected": replies[against],
-            }
+            yield {"user_id": user, "messages": ask(prompt), "chosen": replies[user], "rejected": replies[against]}
 
 
-def write_data(folder: Path, n_train: int = N_TRAIN) -> dict[str, Path]:
-    """train.jsonl and test.jsonl, split by prompt."""
-    found = first_sentences(MAX_CHARACTERS)
-    # The held-out prompts are the last ones, however few the others are cut to.
-    parts = {"train": found[:n_train], "test": found[N_TRAIN : N_TRAIN + N_TEST]}
-    for name, chunk in parts.items():
-        write_lines(folder / f"{name}.jsonl", [row for item in chunk for row in compare(*item)])
+def write_data(folder: Path, n_votes: int = N_VOTES) -> dict[str, Path]:
+    """train.jsonl and test.jsonl, split by prompt; two pairs of users judge each one, in the test all three."""
+    found = first_sentences()
+    parts = {
+        "train": [
+            row
+            for number, item in enumerate(found[: n_votes * len(OPPOSED) // 2])
+            for row in compare(*item, [OPPOSED[(2 * number + turn) % len(OPPOSED)] for turn in range(2)])
+        ],
+        "test": [row for item in found[-N_TEST:] for row in compare(*item, OPPOSED)],
+    }
+    for name, rows in parts.items():
+        write_lines(folder / f"{name}.jsonl", rows)
     return {name: folder / f"{name}.jsonl" for name in parts}
 
 
@@ -81,7 +82,7 @@ def main(n_seeds: int = 3) -> None:
         value[name]["worst_user"] = [round(one["accuracy"]["worst"], 4) for one in seeds]
         if "confusion" in seeds[0]:
             value[name]["on_pairs_of_the_opposed_user"] = [round(_opposed(one["confusion"]), 4) for one in seeds]
-    facts = {"opposed": OPPOSED, "train_pairs_a_user": N_TRAIN, "test_pairs_a_user": N_TEST}
+    facts = {"opposed": OPPOSED, "train_pairs_a_user": N_VOTES, "test_pairs_a_user": N_TEST}
     publish("attribute_users", RUNS, facts, COMMAND)
     threshold = "individual: diagonal >= 0.85, every seed; pooled about 0.5 on opposed pairs"
     record(ROOT / "docs" / "evidence.json", "B2", value, threshold, COMMAND)

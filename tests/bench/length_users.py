@@ -6,6 +6,7 @@ then each user's replies to held-out prompts are counted. Report and plots in do
 """
 
 import json
+import random
 import sys
 from pathlib import Path
 from statistics import mean
@@ -21,15 +22,16 @@ from training.study import study
 
 RUNS = ROOT / "runs" / "length_users"
 COMMAND = "make length-users"
-N_USERS, N_TRAIN, N_TEST = 10, 32, 24
-MAX_CHARACTERS = 170
+N_USERS, N_TRAIN, N_TEST = 10, 94, 24
+VOTES_A_PROMPT = 4
+MAX_CHARACTERS = 200
 COMMON: dict[str, Any] = {
     "train": RUNS / "train.jsonl",
     "test": RUNS / "test.jsonl",
     "alpha": 0.75,
-    "beta": 0.3,
+    "beta": 0.2,
     "lora_lr": 1e-3,
-    "batch_pairs": 4,
+    "batch_pairs": 8,
     "warmup_steps": 5,
     "max_prompt_tokens": 96,
     "generate": {"n_prompts": 12, "max_new_tokens": 64},
@@ -44,16 +46,16 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 
 
-def first_sentences(max_characters: int) -> list[tuple[str, str, str]]:
-    """(prompt, first sentence, first two sentences) of the demo model's replies, in the order of the alphabet."""
+def first_sentences() -> list[tuple[str, str, str]]:
+    """(prompt, first sentence, second sentence) of the demo model's replies, shuffled once and for all."""
     found = []
     for line in (ROOT / "training" / "runs" / "demo" / "replies.jsonl").read_text().splitlines():
         reply = json.loads(line)
         parts = sentences(reply["reply"])
         # The last sentence of a reply is cut where the reply was: two whole ones need a third.
-        if len(parts) > 2 and len(" ".join(parts[:2])) <= max_characters:
+        if len(parts) > 2 and len(" ".join(parts[:2])) <= MAX_CHARACTERS:
             found.append((reply["prompt"], parts[0], parts[1]))
-    return sorted(found)
+    return random.Random(0).sample(sorted(found), len(found))
 
 
 def ask(prompt: str) -> list[dict[str, str]]:
@@ -67,13 +69,16 @@ def write_lines(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def write_data() -> None:
-    """train.jsonl and test.jsonl, split by prompt."""
-    found = first_sentences(MAX_CHARACTERS)
+    """train.jsonl and test.jsonl, split by prompt; a few users in turn judge each one, in the test all ten."""
+    found = first_sentences()
     shorter = prefers_shorter(N_USERS)
-    for name, chunk in (("train", found[:N_TRAIN]), ("test", found[N_TRAIN : N_TRAIN + N_TEST])):
+    for name, chunk, n_votes in (
+        ("train", found[:N_TRAIN], VOTES_A_PROMPT),
+        ("test", found[N_TRAIN : N_TRAIN + N_TEST], N_USERS),
+    ):
         rows = []
-        for prompt, first, second in chunk:
-            for user in range(N_USERS):
+        for number, (prompt, first, second) in enumerate(chunk):
+            for user in ((VOTES_A_PROMPT * number + vote) % N_USERS for vote in range(n_votes)):
                 short, long = first, f"{first} {second}"
                 chosen, rejected = (short, long) if shorter[user] else (long, short)
                 rows.append(
@@ -106,7 +111,11 @@ def main(n_seeds: int = 3) -> None:
                 for wish in ("shorter", "longer")
             }
             value[name]["median_words_of_replies"] = {wish: round(count, 1) for wish, count in words.items()}
-    facts = {"prefer_shorter": shorter, "train_pairs_a_user": N_TRAIN, "test_pairs_a_user": N_TEST}
+    facts = {
+        "prefer_shorter": shorter,
+        "train_pairs_a_user": N_TRAIN * VOTES_A_PROMPT / N_USERS,
+        "test_pairs_a_user": N_TEST,
+    }
     publish("length_users", RUNS, facts, COMMAND)
     threshold = "individual and cluster: mean >= 0.90, worst user >= 0.80, every seed; pooled beside them"
     record(ROOT / "docs" / "evidence.json", "B1", value, threshold, COMMAND)

@@ -1,0 +1,263 @@
+"""What votes say about a user: posteriors over user codes, how sure they are, and the next best question.
+
+A vote is known here only by its margins: how much more the reward of `chosen` is than that of `rejected` under each
+code. They do not depend on the user, so a table of them answers for everybody, without the model. Everything is a pure
+function of (votes, prior, likelihood), in numpy, for one user or for many: leading axes are users, and a vote of weight
+0 was never given. Votes may come in any order.
+
+Three priors, for the three ways in which a trained population can look:
+
+    Mixture   a user is one of K clusters, and it is unsure which:      code = P(k | votes)
+    Simplex   a user is a blend of K clusters, Dirichlet around the generic weights:  code = the most probable blend
+    Gaussian  a user is a point in the space of trained offsets:        code = the most probable point
+
+The last two take margins to be linear in the code, m(code) = offset + slopes . code, and are as sure as the curvature
+at the mode says (Laplace).
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+MAX_STEPS = 50
+TOLERANCE = 1e-9
+SMALLEST = 1e-9
+"""Weights of a blend stay above this."""
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """P(vote | margin) = (1 - noise) sigmoid(margin / temperature) + noise / 2.
+
+    Fitted on held-out votes of trained users. `noise` is the share of votes that are coin flips: none of them can
+    move a belief by more than log((2 - noise) / noise). Margins are clipped to +-`clip` temperatures.
+    """
+
+    temperature: float = 1.0
+    noise: float = 0.05
+    clip: float = 8.0
+
+    def probability(self, margins: Floats) -> Floats:
+        """P(vote) at margins of any shape."""
+        return (1 - self.noise) * _sigmoid(self._scaled(margins)) + self.noise / 2
+
+    def slope(self, margins: Floats) -> Floats:
+        """d P / d margin; 0 where margins are clipped."""
+        scaled = self._scaled(margins)
+        inside = np.abs(margins) < self.clip * self.temperature
+        return (1 - self.noise) * _sigmoid(scaled) * _sigmoid(-scaled) / self.temperature * inside
+
+    def _scaled(self, margins: Floats) -> Floats:
+        return np.clip(np.asarray(margins, np.float64) / self.temperature, -self.clip, self.clip)
+
+
+@dataclass(frozen=True)
+class Votes:
+    """N votes of each user: their margins are `offsets` + `slopes` . code."""
+
+    slopes: Floats  # [..., N, C]
+    offsets: Floats  # [..., N]
+    weights: Floats  # [..., N]: 1, or less for a vote that is half forgotten, 0 for none
+
+    @classmethod
+    def of(cls, slopes: Floats, offsets: Floats | None = None, weights: Floats | None = None) -> "Votes":
+        """Votes of full weight whose margins have no offset, unless told otherwise."""
+        slopes = np.asarray(slopes, np.float64)
+        shape = slopes.shape[:-1]
+        return cls(
+            slopes,
+            np.zeros(shape) if offsets is None else np.asarray(offsets, np.float64),
+            np.ones(shape) if weights is None else np.broadcast_to(np.asarray(weights, np.float64), shape),
+        )
+
+    def margins(self, codes: Floats) -> Floats:
+        """Margins [..., N] under codes [..., C]."""
+        return self.offsets + np.einsum("...nc,...c->...n", self.slopes, codes)
+
+
+@dataclass(frozen=True)
+class Belief:
+    """What is known of users: `code` [..., C] is what they are served, `covariance` [..., C, C] how unsure it is."""
+
+    code: Floats
+    covariance: Floats
+
+    @property
+    def spread(self) -> Floats:
+        """Total variance, [...]; divided by that of the prior it falls from 1 (nothing known) towards 0."""
+        return np.trace(self.covariance, axis1=-2, axis2=-1)
+
+
+class Prior(Protocol):
+    """The trained population, as a prior for a new user."""
+
+    def infer(self, votes: Votes, likelihood: Likelihood) -> Belief:
+        """The posterior."""
+        ...
+
+    def gain(self, belief: Belief, questions: Votes, likelihood: Likelihood) -> Floats:
+        """Expected information, in nats, of the answer to each of n questions, [n]; `belief` is of one user."""
+        ...
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """A user is one of K clusters, cluster k with probability `share[k]`; margins are those of single clusters."""
+
+    share: Floats  # [K]
+
+    def infer(self, votes: Votes, likelihood: Likelihood) -> Belief:
+        """P(k | votes), by Bayes' rule."""
+        each = likelihood.probability(votes.offsets[..., None] + votes.slopes)
+        evidence = np.log(self.share) + np.einsum("...n,...nk->...k", votes.weights, np.log(each))
+        code = np.exp(evidence - evidence.max(-1, keepdims=True))
+        code /= code.sum(-1, keepdims=True)
+        return Belief(code, code[..., None] * np.eye(len(self.share)) - code[..., None] * code[..., None, :])
+
+    def gain(self, belief: Belief, questions: Votes, likelihood: Likelihood) -> Floats:
+        """BALD (Houlsby et al. 2011): entropy of the expected answer minus expected entropy of the answer."""
+        each = likelihood.probability(questions.offsets[..., None] + questions.slopes)
+        return _entropy(each @ belief.code) - _entropy(each) @ belief.code
+
+
+@dataclass(frozen=True)
+class Simplex:
+    """A user is a blend w of K clusters; w ~ Dirichlet(1 + `strength` * `center`), `center` the generic weights."""
+
+    center: Floats  # [K]
+    strength: float
+
+    def infer(self, votes: Votes, likelihood: Likelihood) -> Belief:
+        """The most probable blend, by Newton steps along the simplex; concave when noise is 0."""
+        pull = self.strength * self.center
+
+        def value(w: Floats) -> Floats:
+            return _log_likelihood(votes, w, likelihood) + (pull * np.log(w)).sum(-1)
+
+        w = np.broadcast_to(self.center, (*votes.weights.shape[:-1], len(self.center))).copy()
+        for _ in range(MAX_STEPS):
+            gradient, curvature = _expand(votes, w, likelihood)
+            gradient = gradient + pull / w
+            curvature = curvature + _diagonal(pull / w**2)
+            step = np.einsum("...ij,...j->...i", _tangent_inverse(curvature), gradient)
+            # Far enough from the edge that no weight is lost.
+            shrinking = np.where(step < 0, w / np.where(step < 0, -step, 1), np.inf).min(-1)
+            length = np.minimum(1.0, 0.95 * shrinking)[..., None]
+            moved = _climb(value, w, step, length)
+            moved = np.maximum(moved, SMALLEST)
+            moved /= moved.sum(-1, keepdims=True)
+            change, w = np.abs(moved - w).max(initial=0), moved
+            if change < TOLERANCE:
+                break
+        _, curvature = _expand(votes, w, likelihood)
+        return Belief(w, _tangent_inverse(curvature + _diagonal(pull / w**2)))
+
+    def gain(self, belief: Belief, questions: Votes, likelihood: Likelihood) -> Floats:
+        return _gaussian_gain(belief, questions, likelihood)
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """A user is a point z ~ N(`mean`, `covariance`): Bayesian logistic regression."""
+
+    mean: Floats  # [C]
+    covariance: Floats  # [C, C]
+
+    def infer(self, votes: Votes, likelihood: Likelihood) -> Belief:
+        """The most probable point, by damped Newton steps."""
+        precision = np.linalg.inv(self.covariance)
+
+        def value(z: Floats) -> Floats:
+            away = z - self.mean
+            return _log_likelihood(votes, z, likelihood) - np.einsum("...i,ij,...j->...", away, precision, away) / 2
+
+        z = np.broadcast_to(self.mean, (*votes.weights.shape[:-1], len(self.mean))).copy()
+        for _ in range(MAX_STEPS):
+            gradient, curvature = _expand(votes, z, likelihood)
+            gradient = gradient - (z - self.mean) @ precision
+            step = np.linalg.solve(curvature + precision, gradient[..., None])[..., 0]
+            moved = _climb(value, z, step, np.ones((*z.shape[:-1], 1)))
+            change, z = np.abs(moved - z).max(initial=0), moved
+            if change < TOLERANCE:
+                break
+        _, curvature = _expand(votes, z, likelihood)
+        return Belief(z, np.linalg.inv(curvature + precision))
+
+    def gain(self, belief: Belief, questions: Votes, likelihood: Likelihood) -> Floats:
+        return _gaussian_gain(belief, questions, likelihood)
+
+
+def forget(ages: Floats, half_life_votes: float) -> Floats:
+    """Weights of votes by how many votes came after them: a half after every `half_life_votes`."""
+    return np.asarray(0.5 ** (np.asarray(ages, np.float64) / half_life_votes), np.float64)
+
+
+def next_question(gains: Floats, asked: NDArray[np.bool_], least_gain: float) -> int | None:
+    """The question of greatest expected gain that was not asked before; None when none promises `least_gain` nats."""
+    open_ = np.where(asked, -np.inf, gains)
+    best = int(open_.argmax()) if len(open_) else -1
+    return best if best >= 0 and open_[best] >= least_gain else None
+
+
+def _expand(votes: Votes, codes: Floats, likelihood: Likelihood) -> tuple[Floats, Floats]:
+    """Gradient [..., C] of the log-likelihood, and its expected curvature [..., C, C] (Fisher, never negative)."""
+    margins = votes.margins(codes)
+    p, slope = likelihood.probability(margins), likelihood.slope(margins)
+    gradient = np.einsum("...n,...nc->...c", votes.weights * slope / p, votes.slopes)
+    fisher = votes.weights * slope**2 / (p * (1 - p))
+    return gradient, np.einsum("...n,...nc,...nd->...cd", fisher, votes.slopes, votes.slopes)
+
+
+def _log_likelihood(votes: Votes, codes: Floats, likelihood: Likelihood) -> Floats:
+    return (votes.weights * np.log(likelihood.probability(votes.margins(codes)))).sum(-1)
+
+
+def _climb(value: "_Value", start: Floats, step: Floats, length: Floats) -> Floats:
+    """`start` + `length` * `step`, the length halved for whom it would go down, until it does not."""
+    before = value(start)
+    for _ in range(30):
+        worse = ~(value(start + length * step) >= before - TOLERANCE)
+        if not worse.any():
+            break
+        length = np.where(worse[..., None], length / 2, length)
+    else:
+        length = np.where(worse[..., None], 0, length)
+    return start + length * step
+
+
+class _Value(Protocol):
+    def __call__(self, codes: Floats, /) -> Floats: ...
+
+
+def _tangent_inverse(curvature: Floats) -> Floats:
+    """Inverse on the directions that sum to zero: the block of the inverted Karush-Kuhn-Tucker matrix."""
+    k = curvature.shape[-1]
+    full = np.zeros((*curvature.shape[:-2], k + 1, k + 1))
+    full[..., :k, :k] = curvature
+    full[..., k, :k] = full[..., :k, k] = 1
+    return np.linalg.inv(full)[..., :k, :k]
+
+
+def _gaussian_gain(belief: Belief, questions: Votes, likelihood: Likelihood) -> Floats:
+    """Half the log of one plus Fisher information times variance of the margin: D-optimality, in nats."""
+    margins = questions.margins(belief.code)
+    variance = np.einsum("nc,cd,nd->n", questions.slopes, belief.covariance, questions.slopes, optimize=True)
+    p, slope = likelihood.probability(margins), likelihood.slope(margins)
+    return np.log1p(slope**2 / (p * (1 - p)) * variance) / 2
+
+
+def _diagonal(values: Floats) -> Floats:
+    return values[..., None] * np.eye(values.shape[-1])
+
+
+def _sigmoid(x: Floats) -> Floats:
+    return 1 / (1 + np.exp(-x))
+
+
+def _entropy(p: Floats) -> Floats:
+    """Of a coin, in nats."""
+    return -(p * np.log(p) + (1 - p) * np.log1p(-p))
