@@ -49,10 +49,12 @@ class Likelihood:
         """d P / d margin; 0 where margins are clipped."""
         scaled = self._scaled(margins)
         inside = np.abs(margins) < self.clip * self.temperature
-        return (1 - self.noise) * _sigmoid(scaled) * _sigmoid(-scaled) / self.temperature * inside
+        steepness: Floats = _sigmoid(scaled) * _sigmoid(-scaled) / self.temperature * inside
+        return (1 - self.noise) * steepness
 
     def _scaled(self, margins: Floats) -> Floats:
-        return np.clip(np.asarray(margins, np.float64) / self.temperature, -self.clip, self.clip)
+        scaled: Floats = np.clip(np.asarray(margins, np.float64) / self.temperature, -self.clip, self.clip)
+        return scaled
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,8 @@ class Votes:
 
     def margins(self, codes: Floats) -> Floats:
         """Margins [..., N] under codes [..., C]."""
-        return self.offsets + np.einsum("...nc,...c->...n", self.slopes, codes)
+        margins: Floats = self.offsets + np.einsum("...nc,...c->...n", self.slopes, codes)
+        return margins
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ class Belief:
     @property
     def spread(self) -> Floats:
         """Total variance, [...]; divided by that of the prior it falls from 1 (nothing known) towards 0."""
-        return np.trace(self.covariance, axis1=-2, axis2=-1)
+        return np.asarray(np.trace(self.covariance, axis1=-2, axis2=-1), np.float64)
 
 
 class Prior(Protocol):
@@ -136,18 +139,19 @@ class Simplex:
         pull = self.strength * self.center
 
         def value(w: Floats) -> Floats:
-            return _log_likelihood(votes, w, likelihood) + (pull * np.log(w)).sum(-1)
+            density: Floats = _log_likelihood(votes, w, likelihood) + (pull * np.log(w)).sum(-1)
+            return density
 
-        w = np.broadcast_to(self.center, (*votes.weights.shape[:-1], len(self.center))).copy()
+        w: Floats = np.broadcast_to(self.center, (*votes.weights.shape[:-1], len(self.center))).copy()
         for _ in range(MAX_STEPS):
             gradient, curvature = _expand(votes, w, likelihood)
             gradient = gradient + pull / w
             curvature = curvature + _diagonal(pull / w**2)
-            step = np.einsum("...ij,...j->...i", _tangent_inverse(curvature), gradient)
+            step: Floats = np.einsum("...ij,...j->...i", _tangent_inverse(curvature), gradient)
             # Far enough from the edge that no weight is lost.
             shrinking = np.where(step < 0, w / np.where(step < 0, -step, 1), np.inf).min(-1)
-            length = np.minimum(1.0, 0.95 * shrinking)[..., None]
-            moved = _climb(value, w, step, length)
+            length: Floats = np.minimum(1.0, 0.95 * shrinking)[..., None]
+            moved: Floats = _climb(value, w, step, length)
             moved = np.maximum(moved, SMALLEST)
             moved /= moved.sum(-1, keepdims=True)
             change, w = np.abs(moved - w).max(initial=0), moved
@@ -173,13 +177,14 @@ class Gaussian:
 
         def value(z: Floats) -> Floats:
             away = z - self.mean
-            return _log_likelihood(votes, z, likelihood) - np.einsum("...i,ij,...j->...", away, precision, away) / 2
+            squares: Floats = np.einsum("...i,ij,...j->...", away, precision, away)
+            return _log_likelihood(votes, z, likelihood) - squares / 2
 
-        z = np.broadcast_to(self.mean, (*votes.weights.shape[:-1], len(self.mean))).copy()
+        z: Floats = np.broadcast_to(self.mean, (*votes.weights.shape[:-1], len(self.mean))).copy()
         for _ in range(MAX_STEPS):
             gradient, curvature = _expand(votes, z, likelihood)
             gradient = gradient - (z - self.mean) @ precision
-            step = np.linalg.solve(curvature + precision, gradient[..., None])[..., 0]
+            step: Floats = np.linalg.solve(curvature + precision, gradient[..., None])[..., 0]
             moved = _climb(value, z, step, np.ones((*z.shape[:-1], 1)))
             change, z = np.abs(moved - z).max(initial=0), moved
             if change < TOLERANCE:
@@ -213,7 +218,7 @@ def _expand(votes: Votes, codes: Floats, likelihood: Likelihood) -> tuple[Floats
 
 
 def _log_likelihood(votes: Votes, codes: Floats, likelihood: Likelihood) -> Floats:
-    return (votes.weights * np.log(likelihood.probability(votes.margins(codes)))).sum(-1)
+    return np.asarray((votes.weights * np.log(likelihood.probability(votes.margins(codes)))).sum(-1), np.float64)
 
 
 def _climb(value: "_Value", start: Floats, step: Floats, length: Floats) -> Floats:
@@ -247,11 +252,11 @@ def _gaussian_gain(belief: Belief, questions: Votes, likelihood: Likelihood) -> 
     margins = questions.margins(belief.code)
     variance = np.einsum("nc,cd,nd->n", questions.slopes, belief.covariance, questions.slopes, optimize=True)
     p, slope = likelihood.probability(margins), likelihood.slope(margins)
-    return np.log1p(slope**2 / (p * (1 - p)) * variance) / 2
+    return np.asarray(np.log1p(slope**2 / (p * (1 - p)) * variance) / 2, np.float64)
 
 
 def _diagonal(values: Floats) -> Floats:
-    return values[..., None] * np.eye(values.shape[-1])
+    return np.asarray(values[..., None] * np.eye(values.shape[-1]), np.float64)
 
 
 def _sigmoid(x: Floats) -> Floats:
@@ -260,4 +265,4 @@ def _sigmoid(x: Floats) -> Floats:
 
 def _entropy(p: Floats) -> Floats:
     """Of a coin, in nats."""
-    return -(p * np.log(p) + (1 - p) * np.log1p(-p))
+    return np.asarray(-(p * np.log(p) + (1 - p) * np.log1p(-p)), np.float64)

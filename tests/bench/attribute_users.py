@@ -31,11 +31,11 @@ OPENING = "Happy to help!"
 OPPOSED = (("concise", "detailed"), ("lists", "prose"), ("warm", "plain"))
 COMMON: dict[str, Any] = {
     "alpha": 0.75,
-    "beta": 0.3,
+    "beta": 0.2,
     "lora_lr": 1e-3,
     "user_lr": 0.01,
     "row_lr": 0.01,
-    "batch_pairs": 4,
+    "batch_pairs": 8,
     "warmup_steps": 5,
     "max_prompt_tokens": 96,
     "user_model": {"kind": "individual", "n_user_tokens": 4},
@@ -74,7 +74,7 @@ def write_data(folder: Path, n_votes: int = N_VOTES) -> dict[str, Path]:
 
 
 def main(n_seeds: int = 3) -> None:
-    run = RunConfig.model_validate(COMMON | write_data(RUNS) | {"generate": {"n_prompts": 12, "max_new_tokens": 48}})
+    run = RunConfig.model_validate(COMMON | write_data(RUNS) | {"generate": {"n_prompts": 10, "max_new_tokens": 56}})
     found = study({"individual": run}, range(n_seeds), RUNS, "Attribute users: three opposed pairs")
     value: dict[str, Any] = {"seeds": n_seeds}
     for name, seeds in found.items():

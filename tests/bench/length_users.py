@@ -34,7 +34,7 @@ COMMON: dict[str, Any] = {
     "batch_pairs": 8,
     "warmup_steps": 5,
     "max_prompt_tokens": 96,
-    "generate": {"n_prompts": 12, "max_new_tokens": 64},
+    "generate": {"n_prompts": 8, "max_new_tokens": 56},
 }
 METHODS: dict[str, dict[str, Any]] = {
     "individual": {"user_model": {"kind": "individual", "n_user_tokens": 4}, "user_lr": 0.01, "row_lr": 0.01},
