@@ -22,6 +22,7 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from idiolect.bank import QUESTIONS, TABLE, Bank
 from idiolect.errors import (
     BundleCorrupt,
     BundleFormatUnsupported,
@@ -29,10 +30,12 @@ from idiolect.errors import (
     BundleShapeMismatch,
     UserCodeError,
 )
+from idiolect.inference import Votes
 from idiolect.layout import Layout
 from idiolect.manifest import (
     FORMAT_VERSION,
     AdapterWeights,
+    BankShape,
     BaseModelIdentity,
     FileDigest,
     Manifest,
@@ -51,13 +54,14 @@ MAX_MANIFEST_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Bundle:
-    """A checked bundle. `codes` [n_users, code_size] belong to `user_ids` in order."""
+    """A checked bundle. `codes` [n_users, code_size] belong to `user_ids` in order. Not every bundle has a bank."""
 
     path: Path
     manifest: Manifest
     user_model: UserModel
     user_ids: Sequence[str]
     codes: Array
+    bank: Bank | None = None
 
     @property
     def bundle_id(self) -> str:
@@ -94,7 +98,14 @@ class Bundle:
             raise BundleCorrupt(f"{USERS}: {error.message}") from error
         if len(set(user_ids)) != len(user_ids):
             raise BundleCorrupt(f"{USERS}: a user id occurs twice")
-        return cls(path, manifest, user_model, user_ids, codes)
+        bank = None
+        if manifest.bank is not None:
+            bank = Bank.read(path, manifest.bank.n_questions, manifest.bank.n_coordinates, shape.code_size)
+            try:
+                bank.code(user_model, bank.prior(user_model).infer(Votes.none(len(bank.mean)), bank.likelihood))
+            except UserCodeError as error:
+                raise BundleCorrupt(f"{TABLE}: a new user's code is impossible: {error.message}") from error
+        return cls(path, manifest, user_model, user_ids, codes, bank)
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -139,6 +150,7 @@ def write_bundle(
     weights: AdapterWeights | MergedWeights,
     write_weights: Callable[[Path], None],
     training: dict[str, Any],
+    bank: Bank | None = None,
 ) -> Bundle:
     """Write a bundle to `path`, replacing one that is there, and read it back.
 
@@ -150,6 +162,8 @@ def write_bundle(
     try:
         _save({"basis": user_model.basis, "generic_code": user_model.generic_code}, partial / BASIS)
         _save({"codes": codes.astype(np.float32), **_pack_ids(user_ids)}, partial / USERS)
+        if bank is not None:
+            bank.write(partial)
         folder = partial / (ADAPTER if weights.kind == "adapter" else MODEL)
         folder.mkdir()
         write_weights(folder)
@@ -167,6 +181,7 @@ def write_bundle(
             ),
             layout=layout,
             weights=weights,
+            bank=None if bank is None else BankShape(n_questions=len(bank.questions), n_coordinates=len(bank.mean)),
             training=training,
             files=files,
         )
@@ -210,7 +225,8 @@ def _check_files(path: Path, manifest: Manifest) -> None:
         raise BundleMissing(f"{missing[0]}: named by the manifest, not there")
     if extra := sorted(found - set(manifest.files)):
         raise BundleCorrupt(f"{extra[0]}: not named by the manifest")
-    for required in (BASIS, USERS):
+    bank = () if manifest.bank is None else (QUESTIONS, TABLE)
+    for required in (BASIS, USERS, *bank):
         if required not in manifest.files:
             raise BundleCorrupt(f"{MANIFEST}: names no {required}")
     for name, expected in manifest.files.items():

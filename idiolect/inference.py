@@ -76,6 +76,11 @@ class Votes:
             np.ones(shape) if weights is None else np.broadcast_to(np.asarray(weights, np.float64), shape),
         )
 
+    @classmethod
+    def none(cls, n_coordinates: int) -> "Votes":
+        """Those of a user who has not voted."""
+        return cls.of(np.zeros((0, n_coordinates)))
+
     def margins(self, codes: Floats) -> Floats:
         """Margins [..., N] under codes [..., C]."""
         margins: Floats = self.offsets + np.einsum("...nc,...c->...n", self.slopes, codes)
@@ -154,7 +159,8 @@ class Simplex:
             moved: Floats = _climb(value, w, step, length)
             moved = np.maximum(moved, SMALLEST)
             moved /= moved.sum(-1, keepdims=True)
-            change, w = np.abs(moved - w).max(initial=0), moved
+            change = np.abs(moved - w).max(initial=0)
+            w = moved
             if change < TOLERANCE:
                 break
         _, curvature = _expand(votes, w, likelihood)
@@ -185,8 +191,9 @@ class Gaussian:
             gradient, curvature = _expand(votes, z, likelihood)
             gradient = gradient - (z - self.mean) @ precision
             step: Floats = np.linalg.solve(curvature + precision, gradient[..., None])[..., 0]
-            moved = _climb(value, z, step, np.ones((*z.shape[:-1], 1)))
-            change, z = np.abs(moved - z).max(initial=0), moved
+            moved: Floats = _climb(value, z, step, np.ones((*z.shape[:-1], 1)))
+            change = np.abs(moved - z).max(initial=0)
+            z = moved
             if change < TOLERANCE:
                 break
         _, curvature = _expand(votes, z, likelihood)

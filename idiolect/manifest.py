@@ -52,6 +52,13 @@ class MergedWeights(_Strict):
     kind: Literal["merged"] = "merged"
 
 
+class BankShape(_Strict):
+    """The question bank: `bank.jsonl` and `bank.safetensors`."""
+
+    n_questions: int = Field(ge=1)
+    n_coordinates: int = Field(ge=1)
+
+
 class FileDigest(_Strict):
     sha256: Digest
     n_bytes: int = Field(ge=0)
@@ -66,6 +73,7 @@ class Manifest(_Strict):
     user_model: UserModelShape
     layout: Layout
     weights: Annotated[AdapterWeights | MergedWeights, Field(discriminator="kind")]
+    bank: BankShape | None = None
     training: dict[str, Any]
     files: dict[FileName, FileDigest]
 
@@ -83,5 +91,7 @@ class Manifest(_Strict):
         return self._hash(exclude=set())
 
     def _hash(self, exclude: set[str]) -> str:
+        if self.bank is None:
+            exclude = exclude | {"bank"}  # bundles from before there were banks keep their digests
         content = json.dumps(self.model_dump(mode="json", exclude=exclude), sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()

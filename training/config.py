@@ -48,6 +48,12 @@ class GenerateConfig(_Strict):
     max_new_tokens: int = Field(default=64, ge=1)
 
 
+class BankConfig(_Strict):
+    """Questions for new users, taken from the held-out comparisons, shipped in the bundle with their margins."""
+
+    n_questions: int = Field(default=64, ge=1, le=4096)
+
+
 class RunConfig(_Strict):
     """Every number of a run. Paths are relative to the run file."""
 
@@ -100,6 +106,8 @@ class RunConfig(_Strict):
     early_stop: EarlyStop | None = None
     generate: GenerateConfig | None = None
     """Also measure length and style of replies that the trained policy writes; slow on a CPU."""
+    bank: BankConfig | None = None
+    """Ship a question bank, from which new users are inferred (docs/new-users.md)."""
     log_with: tuple[Literal["tensorboard", "wandb"], ...] = ("tensorboard",)
     seed: int = Field(default=0, ge=0, lt=2**31)
 
@@ -139,6 +147,6 @@ class RunConfig(_Strict):
 
     def portable(self) -> dict[str, object]:
         """What makes the weights, as JSON for checkpoints and bundles: file names stand for this machine's paths."""
-        values = self.model_dump(mode="json", exclude={"generate", "log_with"})
+        values = self.model_dump(mode="json", exclude={"generate", "bank", "log_with"})
         test = None if self.test is None else self.test.name
         return values | {"train": self.train.name, "test": test, "model": Path(self.model).name}

@@ -46,7 +46,7 @@ def evaluate(run: RunConfig, policy: Policy, user_rows: dict[str, int]) -> tuple
     else:
         own = policy.score(pairs, [pair.row for pair in pairs], size, "own tokens")
         generic = own if not user_rows else policy.score(pairs, [0] * len(pairs), size, "generic tokens")
-    own_margins, generic_margins = (_margins(run, pairs, logps, reference) for logps in (own, generic))
+    own_margins, generic_margins = (pair_margins(run, pairs, logps, reference) for logps in (own, generic))
 
     accuracy, generic_accuracy = accuracy_by_user(ids, own_margins), accuracy_by_user(ids, generic_margins)
     counts = Counter(ids)
@@ -77,7 +77,7 @@ def evaluate(run: RunConfig, policy: Policy, user_rows: dict[str, int]) -> tuple
         },
     }
     if few:
-        confused = [accuracy_by_user(ids, _margins(run, pairs, logps, reference)) for logps in by_row[1:]]
+        confused = [accuracy_by_user(ids, pair_margins(run, pairs, logps, reference)) for logps in by_row[1:]]
         result["confusion"] = {"users": users, "accuracy": [[row.get(user) for user in users] for row in confused]}
     replies = generate(run, policy, user_rows, preferences)
     if replies:
@@ -91,7 +91,7 @@ def _everybody(policy: Policy, pairs: Sequence[Pair], rows: Sequence[int], batch
     return policy.score([*pairs] * len(rows), each, batch_pairs, "everybody's tokens").reshape(len(rows), -1, 2)
 
 
-def _margins(run: RunConfig, pairs: Sequence[Pair], logps: Tensor, reference: Tensor) -> Floats:
+def pair_margins(run: RunConfig, pairs: Sequence[Pair], logps: Tensor, reference: Tensor) -> Floats:
     """Margins [n] as the run's objective sees them."""
     if run.length_normalized:
         lengths = torch.tensor([(len(pair.chosen_ids), len(pair.rejected_ids)) for pair in pairs])

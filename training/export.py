@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 from idiolect.base_model import identify
 from idiolect.bundle import Bundle, write_bundle
 from idiolect.manifest import AdapterWeights
+from training.bank import build_bank
 from training.batch import chat_layout
 from training.config import RunConfig
 from training.demo_model import NAME, resolve
@@ -29,6 +30,7 @@ def export(run: RunConfig, policy: Policy, user_rows: dict[str, int], bundle: Pa
         weights=AdapterWeights(rank=run.lora.rank, alpha=run.lora.alpha, target_modules=tuple(run.lora.target_modules)),
         write_weights=_adapter_writer(run, policy),
         training=run.portable(),
+        bank=None if run.bank is None else build_bank(run, policy, user_rows),
     )
 
 

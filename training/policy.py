@@ -105,6 +105,17 @@ class Policy:
         return logps
 
     @torch.no_grad()
+    def score_tokens(self, pairs: Sequence[Pair], user_tokens: Tensor, batch_pairs: int) -> Tensor:
+        """Log-probabilities (chosen, rejected) of all pairs with the same soft tokens [T_u, H], [n, 2]."""
+        order = sorted(range(len(pairs)), key=lambda place: pairs[place].n_tokens)
+        logps = torch.zeros(len(pairs), 2)
+        for start in range(0, len(order), batch_pairs):
+            places = order[start : start + batch_pairs]
+            tokens = user_tokens.to(self.device).expand(len(places), *user_tokens.shape)
+            logps[places] = self.pair_logps([pairs[place] for place in places], tokens).cpu()
+        return logps
+
+    @torch.no_grad()
     def score(self, pairs: Sequence[Pair], rows: Sequence[int] | None, batch_pairs: int, desc: str) -> Tensor:
         """Log-probabilities (chosen, rejected) as seen by each pair's row, [n, 2]; rows None is the reference.
 

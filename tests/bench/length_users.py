@@ -40,8 +40,8 @@ METHODS: dict[str, dict[str, Any]] = {
     "individual": {"user_model": {"kind": "individual", "n_user_tokens": 4}, "user_lr": 0.01, "row_lr": 0.01},
     "cluster": {
         "user_model": {"kind": "cluster", "n_user_tokens": 4, "n_clusters": 3},
-        "user_lr": 0.02,
-        "row_lr": 0.3,
+        "user_lr": 0.05,
+        "row_lr": 0.5,
     },
 }
 

@@ -1,0 +1,137 @@
+"""The question bank of a bundle: pairs of replies to ask a new user about, and what each answer means.
+
+Two files. `bank.jsonl` has a question a line: {"messages", "first", "second"}. `bank.safetensors` has, in float64,
+what inference needs (docs/bundle-format.md): the margin of `first` over `second` is offsets + slopes . z for a user at
+z, the trained users lie around `mean` with `covariance`, and `origin` + z . `directions` is the code that is served.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from idiolect.errors import BundleCorrupt, BundleShapeMismatch
+from idiolect.inference import Belief, Floats, Gaussian, Likelihood, Mixture, Prior, Simplex, Votes
+from idiolect.user_model import Array, UserModel
+
+QUESTIONS = "bank.jsonl"
+TABLE = "bank.safetensors"
+
+Text = Annotated[str, StringConstraints(min_length=1)]
+
+
+class Question(BaseModel):
+    """Two replies to a conversation; which does the user prefer?"""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    messages: tuple[dict[str, str], ...] = Field(min_length=1)
+    first: Text
+    second: Text
+
+    @property
+    def question_id(self) -> str:
+        """16 hex digits of the content."""
+        return pair_id(self.messages, self.first, self.second)
+
+
+def pair_id(messages: Any, one: str, other: str) -> str:
+    """16 hex digits of a conversation and two replies, whichever of them comes first."""
+    content = json.dumps([list(messages), *sorted((one, other))], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Bank:
+    """n questions, and C coordinates in which users are inferred."""
+
+    questions: tuple[Question, ...]
+    slopes: Floats  # [n, C]
+    offsets: Floats  # [n]
+    origin: Floats  # [code_size]
+    directions: Floats  # [C, code_size]
+    mean: Floats  # [C]
+    covariance: Floats  # [C, C]
+    likelihood: Likelihood
+    blended: bool = False
+    """Of cluster models: users are blends of clusters, rather than each in one of them."""
+
+    @cached_property
+    def index(self) -> dict[str, int]:
+        """Place of each question by its id."""
+        return {question.question_id: place for place, question in enumerate(self.questions)}
+
+    @cached_property
+    def table(self) -> Votes:
+        """Every question as if `first` had been preferred."""
+        return Votes.of(self.slopes, self.offsets)
+
+    def prior(self, user_model: UserModel) -> Prior:
+        """The trained population: who a new user may be."""
+        if user_model.kind != "cluster":
+            return Gaussian(self.mean, self.covariance)
+        share = np.maximum(self.mean, 1e-6) / np.maximum(self.mean, 1e-6).sum()
+        if not self.blended:
+            return Mixture(share)
+        # The Dirichlet whose total variance is that of the trained users.
+        variance = max(float(np.trace(self.covariance)), 1e-9)
+        return Simplex(share, max(float((share * (1 - share)).sum()) / variance - 1, 0.1))
+
+    def code(self, user_model: UserModel, belief: Belief) -> Array:
+        """The user code [code_size] of a belief about one user, as it is served."""
+        code = (self.origin + belief.code @ self.directions).astype(np.float32)
+        if user_model.kind == "cluster":
+            code = np.maximum(code, 0) / np.maximum(code, 0).sum()
+        return user_model.check(code)
+
+    def write(self, folder: Path) -> None:
+        """Both files, into the folder of a bundle."""
+        lines = (question.model_dump_json() for question in self.questions)
+        (folder / QUESTIONS).write_text("".join(f"{line}\n" for line in lines))
+        likelihood = [self.likelihood.temperature, self.likelihood.noise, self.likelihood.clip, float(self.blended)]
+        tensors = {name: getattr(self, name) for name in _shapes(0, 0, 0)} | {"likelihood": np.array(likelihood)}
+        save_file({name: np.ascontiguousarray(t, np.float64) for name, t in tensors.items()}, folder / TABLE)
+
+    @classmethod
+    def read(cls, folder: Path, n_questions: int, n_coordinates: int, code_size: int) -> Self:
+        """Read and check both files. Raises BundleCorrupt, BundleShapeMismatch; each names the file."""
+        try:
+            lines = (folder / QUESTIONS).read_text().splitlines()
+            questions = tuple(Question.model_validate_json(line) for line in lines)
+        except (ValidationError, ValueError) as error:
+            raise BundleCorrupt(f"{QUESTIONS}: {error}") from error
+        try:
+            tensors: dict[str, NDArray[Any]] = load_file(folder / TABLE)
+        except (SafetensorError, ValueError) as error:
+            raise BundleCorrupt(f"{TABLE}: {error}") from error
+        expected = _shapes(n_questions, n_coordinates, code_size) | {"likelihood": (4,)}
+        if len(questions) != n_questions or {name: t.shape for name, t in tensors.items()} != expected:
+            raise BundleShapeMismatch(f"{TABLE}: does not fit {n_questions} questions and {n_coordinates} coordinates")
+        if not all(t.dtype == np.float64 and np.isfinite(t).all() for t in tensors.values()):
+            raise BundleCorrupt(f"{TABLE}: a tensor is not float64, or has a number that is not finite")
+        temperature, noise, clip, blended = tensors.pop("likelihood").tolist()
+        covariance = tensors["covariance"]
+        symmetric = np.allclose(covariance, covariance.T)
+        if not (
+            temperature > 0 and 0 <= noise < 1 and clip > 0 and symmetric and np.linalg.eigvalsh(covariance)[0] > 0
+        ):
+            raise BundleCorrupt(f"{TABLE}: the likelihood or the covariance is impossible")
+        return cls(questions, **tensors, likelihood=Likelihood(temperature, noise, clip), blended=bool(blended))
+
+
+def _shapes(n_questions: int, n_coordinates: int, code_size: int) -> dict[str, tuple[int, ...]]:
+    return {
+        "slopes": (n_questions, n_coordinates),
+        "offsets": (n_questions,),
+        "origin": (code_size,),
+        "directions": (n_coordinates, code_size),
+        "mean": (n_coordinates,),
+        "covariance": (n_coordinates, n_coordinates),
+    }

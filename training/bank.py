@@ -1,0 +1,163 @@
+"""The question bank: pairs of replies that tell most about a new user, with what each answer would mean.
+
+A new user's answer costs no model call when the margin of the pair under every code is known before. Margins are
+taken to be linear in a few coordinates z of the user: the cluster weights, the low-rank factors, or, for individual
+users, the main directions of the trained offsets. For clusters the slopes are the margins at the vertices; for the
+others they are secants over one standard deviation of the trained users, to each side of the generic one.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from idiolect.bank import Bank, Question
+from idiolect.inference import Likelihood, Votes
+from idiolect.user_model import Array
+from training.batch import Pair, chat_layout, tokenize
+from training.config import RunConfig
+from training.evaluate import pair_margins
+from training.policy import Policy
+from training.preferences import Preference
+
+Floats = NDArray[np.float64]
+Tensor = torch.Tensor
+
+MAX_DIRECTIONS = 8
+ACCEPTABLE = 0.9
+"""A reply less likely, a token, than this share of all replies is offered to nobody."""
+NOISES = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3)
+TEMPERATURES = tuple(float(t) for t in np.geomspace(0.1, 10, 41))
+
+
+@dataclass(frozen=True)
+class Coordinates:
+    """Users as points z [C]: their code is `origin` + z . `directions`."""
+
+    origin: Floats  # [code_size]
+    directions: Floats  # [C, code_size]
+    points: Floats  # [n_users, C]: the trained users
+
+    def code(self, z: Floats) -> Array:
+        return (self.origin + z @ self.directions).astype(np.float32)
+
+    @classmethod
+    def of(cls, policy: Policy) -> "Coordinates":
+        """Of the trained users; directions of individual users by principal components around the generic one."""
+        codes = policy.users.codes(policy.rows.values[1:].to(policy.device)).detach().cpu().double().numpy()
+        if policy.users.basis()[0] != "individual":
+            return cls(np.zeros(codes.shape[1]), np.eye(codes.shape[1]), codes)
+        _, _, directions = np.linalg.svd(codes, full_matrices=False)
+        directions = directions[: min(MAX_DIRECTIONS, max(1, len(codes) - 1))]
+        return cls(np.zeros(codes.shape[1]), directions, codes @ directions.T)
+
+
+def build_bank(run: RunConfig, policy: Policy, user_rows: dict[str, int]) -> Bank:
+    """Questions from the held-out comparisons, and the likelihood of votes fitted on trained users' answers there.
+
+    Held out, since margins of trained pairs say more than those of pairs never seen.
+    """
+    assert run.bank is not None
+    _, held_out = run.data()
+    layout = chat_layout(policy.tokenizer, run.placement)
+    pairs = tokenize(held_out, policy.tokenizer, layout, user_rows, run.max_prompt_tokens, run.max_reply_tokens)
+    first_of: dict[tuple[object, ...], int] = {}
+    for place, pair in enumerate(pairs):
+        first_of.setdefault((pair.prompt_ids, frozenset((pair.chosen_ids, pair.rejected_ids))), place)
+    coordinates = Coordinates.of(policy)
+    distinct = [pairs[place] for place in first_of.values()]
+    table = margin_table(run, policy, distinct, coordinates)
+    likelihood = fit_likelihood(_own_margins(pairs, distinct, table, coordinates))
+    mean, covariance = coordinates.points.mean(0), np.atleast_2d(np.cov(coordinates.points.T))
+    covariance = covariance + np.eye(len(mean)) * 1e-3 * max(np.trace(covariance) / len(mean), 1e-12)
+    open_ = _acceptable(run, policy, distinct)
+    # Sides in the order of the alphabet: the order says nothing of who answered before.
+    sign = np.array([1 if held_out[p].chosen < held_out[p].rejected else -1 for p in first_of.values()])
+    chosen = choose(table, mean, covariance, likelihood, open_, run.bank.n_questions)
+    return Bank(
+        questions=tuple(_question(held_out[place]) for place in np.array(list(first_of.values()))[chosen]),
+        slopes=(sign[:, None] * table.slopes)[chosen],
+        offsets=(sign * table.offsets)[chosen],
+        origin=coordinates.origin,
+        directions=coordinates.directions,
+        mean=mean,
+        covariance=covariance,
+        likelihood=likelihood,
+    )
+
+
+def margin_table(run: RunConfig, policy: Policy, pairs: Sequence[Pair], coordinates: Coordinates) -> Votes:
+    """Margins, times beta, of `chosen` over `rejected` as linear functions of z: the generic user's is at z = 0."""
+    reference = policy.reference(pairs, 2 * run.batch_pairs)
+    n = len(coordinates.directions)
+
+    user_model = policy.users.export()
+
+    def margins(z: Floats) -> Floats:
+        tokens = torch.from_numpy(user_model.user_tokens(coordinates.code(z)))
+        return run.beta * pair_margins(run, pairs, policy.score_tokens(pairs, tokens, 2 * run.batch_pairs), reference)
+
+    if policy.users.basis()[0] == "cluster":
+        each = [margins(np.eye(n)[k]) for k in tqdm(range(n), desc="margins", disable=None)]
+        return Votes.of(np.stack(each, axis=1))
+    offsets = margins(np.zeros(n))
+    scale = np.maximum(coordinates.points.std(0), 1e-6)
+    slopes = [
+        (margins(scale[j] * np.eye(n)[j]) - margins(-scale[j] * np.eye(n)[j])) / (2 * scale[j])
+        for j in tqdm(range(n), desc="margins", disable=None)
+    ]
+    return Votes.of(np.stack(slopes, axis=1), offsets)
+
+
+def fit_likelihood(margins: Floats) -> Likelihood:
+    """Temperature and noise of greatest likelihood for the margins [n] of votes under their owners' own codes."""
+    grid = [Likelihood(temperature, noise) for temperature in TEMPERATURES for noise in NOISES]
+    return max(grid, key=lambda likelihood: float(np.log(likelihood.probability(margins)).sum()))
+
+
+def choose(
+    table: Votes, mean: Floats, covariance: Floats, likelihood: Likelihood, open_: NDArray[np.bool_], n: int
+) -> NDArray[np.int64]:
+    """Greedy D-optimal: each next question is the one that a typical user's answers so far leave most unsure."""
+    open_ = open_.copy()
+    margins = table.margins(mean)
+    p, slope = likelihood.probability(margins), likelihood.slope(margins)
+    fisher = slope**2 / (p * (1 - p))
+    chosen: list[int] = []
+    while len(chosen) < n and open_.any():
+        variance = np.einsum("nc,cd,nd->n", table.slopes, covariance, table.slopes)
+        best = int(np.where(open_, fisher * variance, -np.inf).argmax())
+        chosen.append(best)
+        open_[best] = False
+        direction = covariance @ table.slopes[best]
+        covariance = covariance - np.outer(direction, direction) * fisher[best] / (1 + fisher[best] * variance[best])
+    return np.array(chosen, np.int64)
+
+
+def _own_margins(pairs: Sequence[Pair], distinct: Sequence[Pair], table: Votes, coordinates: Coordinates) -> Floats:
+    """Margins of trained users' held-out votes under their own coordinates."""
+    at = {(p.prompt_ids, frozenset((p.chosen_ids, p.rejected_ids))): place for place, p in enumerate(distinct)}
+    found = []
+    for pair in pairs:
+        if pair.row:
+            place = at[(pair.prompt_ids, frozenset((pair.chosen_ids, pair.rejected_ids)))]
+            sign = 1 if distinct[place].chosen_ids == pair.chosen_ids else -1
+            margin = table.offsets[place] + table.slopes[place] @ coordinates.points[pair.row - 1]
+            found.append(sign * margin)
+    return np.array(found)
+
+
+def _acceptable(run: RunConfig, policy: Policy, pairs: Sequence[Pair]) -> NDArray[np.bool_]:
+    """Which pairs have two replies that the generic user's model finds likely enough."""
+    logps = policy.score(pairs, [0] * len(pairs), 2 * run.batch_pairs, "acceptable").double().numpy()
+    lengths = np.array([(len(pair.chosen_ids), len(pair.rejected_ids)) for pair in pairs])
+    losses = -logps / lengths
+    return np.asarray((losses <= np.quantile(losses, ACCEPTABLE)).all(axis=1))
+
+
+def _question(preference: Preference) -> Question:
+    first, second = sorted((preference.chosen, preference.rejected))
+    return Question(messages=tuple(preference.turns()), first=first, second=second)
