@@ -95,7 +95,7 @@ class Bank:
         """Both files, into the folder of a bundle."""
         lines = (question.model_dump_json() for question in self.questions)
         (folder / QUESTIONS).write_text("".join(f"{line}\n" for line in lines))
-        likelihood = [self.likelihood.temperature, self.likelihood.noise, self.likelihood.clip, float(self.blended)]
+        likelihood = [self.likelihood.temperature, self.likelihood.noise, float(self.blended)]
         tensors = {name: getattr(self, name) for name in _shapes(0, 0, 0)} | {"likelihood": np.array(likelihood)}
         save_file({name: np.ascontiguousarray(t, np.float64) for name, t in tensors.items()}, folder / TABLE)
 
@@ -111,19 +111,19 @@ class Bank:
             tensors: dict[str, NDArray[Any]] = load_file(folder / TABLE)
         except (SafetensorError, ValueError) as error:
             raise BundleCorrupt(f"{TABLE}: {error}") from error
-        expected = _shapes(n_questions, n_coordinates, code_size) | {"likelihood": (4,)}
+        expected = _shapes(n_questions, n_coordinates, code_size) | {"likelihood": (3,)}
         if len(questions) != n_questions or {name: t.shape for name, t in tensors.items()} != expected:
             raise BundleShapeMismatch(f"{TABLE}: does not fit {n_questions} questions and {n_coordinates} coordinates")
         if not all(t.dtype == np.float64 and np.isfinite(t).all() for t in tensors.values()):
             raise BundleCorrupt(f"{TABLE}: a tensor is not float64, or has a number that is not finite")
-        temperature, noise, clip, blended = tensors.pop("likelihood").tolist()
+        temperature, noise, blended = tensors.pop("likelihood").tolist()
         covariance = tensors["covariance"]
         symmetric = np.allclose(covariance, covariance.T)
         if not (
-            temperature > 0 and 0 <= noise < 1 and clip > 0 and symmetric and np.linalg.eigvalsh(covariance)[0] > 0
+            temperature > 0 and 0 < noise < 1 and symmetric and np.linalg.eigvalsh(covariance)[0] > 0
         ):
             raise BundleCorrupt(f"{TABLE}: the likelihood or the covariance is impossible")
-        return cls(questions, **tensors, likelihood=Likelihood(temperature, noise, clip), blended=bool(blended))
+        return cls(questions, **tensors, likelihood=Likelihood(temperature, noise), blended=bool(blended))
 
 
 def _shapes(n_questions: int, n_coordinates: int, code_size: int) -> dict[str, tuple[int, ...]]:

@@ -27,34 +27,30 @@ MAX_STEPS = 50
 TOLERANCE = 1e-9
 SMALLEST = 1e-9
 """Weights of a blend stay above this."""
+NODES, NODE_WEIGHTS = np.polynomial.hermite_e.hermegauss(12)
+NODE_WEIGHTS = NODE_WEIGHTS / NODE_WEIGHTS.sum()
+"""Quadrature of a standard normal."""
 
 
 @dataclass(frozen=True)
 class Likelihood:
     """P(vote | margin) = (1 - noise) sigmoid(margin / temperature) + noise / 2.
 
-    Fitted on held-out votes of trained users. `noise` is the share of votes that are coin flips: none of them can
-    move a belief by more than log((2 - noise) / noise). Margins are clipped to +-`clip` temperatures.
+    Fitted on held-out votes of trained users. `noise` is the share of votes that are coin flips: no vote can move a
+    belief by more than log((2 - noise) / noise), however sure the model is of its margin.
     """
 
     temperature: float = 1.0
     noise: float = 0.05
-    clip: float = 8.0
 
     def probability(self, margins: Floats) -> Floats:
         """P(vote) at margins of any shape."""
-        return (1 - self.noise) * _sigmoid(self._scaled(margins)) + self.noise / 2
+        return (1 - self.noise) * _sigmoid(margins / self.temperature) + self.noise / 2
 
     def slope(self, margins: Floats) -> Floats:
-        """d P / d margin; 0 where margins are clipped."""
-        scaled = self._scaled(margins)
-        inside = np.abs(margins) < self.clip * self.temperature
-        steepness: Floats = _sigmoid(scaled) * _sigmoid(-scaled) / self.temperature * inside
-        return (1 - self.noise) * steepness
-
-    def _scaled(self, margins: Floats) -> Floats:
-        scaled: Floats = np.clip(np.asarray(margins, np.float64) / self.temperature, -self.clip, self.clip)
-        return scaled
+        """d P / d margin."""
+        scaled = margins / self.temperature
+        return (1 - self.noise) / self.temperature * _sigmoid(scaled) * _sigmoid(-scaled)
 
 
 @dataclass(frozen=True)
@@ -255,11 +251,11 @@ def _tangent_inverse(curvature: Floats) -> Floats:
 
 
 def _gaussian_gain(belief: Belief, questions: Votes, likelihood: Likelihood) -> Floats:
-    """Half the log of one plus Fisher information times variance of the margin: D-optimality, in nats."""
-    margins = questions.margins(belief.code)
+    """BALD for margins that are Gaussian, by Gauss-Hermite quadrature."""
     variance = np.einsum("nc,cd,nd->n", questions.slopes, belief.covariance, questions.slopes, optimize=True)
-    p, slope = likelihood.probability(margins), likelihood.slope(margins)
-    return np.asarray(np.log1p(slope**2 / (p * (1 - p)) * variance) / 2, np.float64)
+    deviation = np.sqrt(np.maximum(variance, 0))
+    each = likelihood.probability(questions.margins(belief.code)[:, None] + deviation[:, None] * NODES)
+    return _entropy(each @ NODE_WEIGHTS) - _entropy(each) @ NODE_WEIGHTS
 
 
 def _diagonal(values: Floats) -> Floats:
@@ -267,9 +263,10 @@ def _diagonal(values: Floats) -> Floats:
 
 
 def _sigmoid(x: Floats) -> Floats:
-    return 1 / (1 + np.exp(-x))
+    return np.asarray(0.5 + 0.5 * np.tanh(0.5 * np.asarray(x, np.float64)), np.float64)
 
 
 def _entropy(p: Floats) -> Floats:
     """Of a coin, in nats."""
+    p = np.clip(p, 1e-300, 1 - 1e-16)
     return np.asarray(-(p * np.log(p) + (1 - p) * np.log1p(-p)), np.float64)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from idiolect.bank import Bank, Question
-from idiolect.inference import Likelihood, Votes
+from idiolect.inference import Belief, Gaussian, Likelihood, Votes
 from idiolect.user_model import Array
 from training.batch import Pair, chat_layout, tokenize
 from training.config import RunConfig
@@ -121,19 +121,18 @@ def fit_likelihood(margins: Floats) -> Likelihood:
 def choose(
     table: Votes, mean: Floats, covariance: Floats, likelihood: Likelihood, open_: NDArray[np.bool_], n: int
 ) -> NDArray[np.int64]:
-    """Greedy D-optimal: each next question is the one that a typical user's answers so far leave most unsure."""
+    """Greedy: each next question is the one that answers to those before leave most unsure, for a typical user."""
     open_ = open_.copy()
-    margins = table.margins(mean)
-    p, slope = likelihood.probability(margins), likelihood.slope(margins)
-    fisher = slope**2 / (p * (1 - p))
     chosen: list[int] = []
     while len(chosen) < n and open_.any():
-        variance = np.einsum("nc,cd,nd->n", table.slopes, covariance, table.slopes)
-        best = int(np.where(open_, fisher * variance, -np.inf).argmax())
+        gains = Gaussian(mean, covariance).gain(Belief(mean, covariance), table, likelihood)
+        best = int(np.where(open_, gains, -np.inf).argmax())
         chosen.append(best)
         open_[best] = False
+        # An answer worth g nats shrinks the variance of its margin by exp(-2 g).
         direction = covariance @ table.slopes[best]
-        covariance = covariance - np.outer(direction, direction) * fisher[best] / (1 + fisher[best] * variance[best])
+        variance = max(float(table.slopes[best] @ direction), 1e-300)
+        covariance = covariance - np.outer(direction, direction) / variance * -np.expm1(-2 * gains[best])
     return np.array(chosen, np.int64)
 
 

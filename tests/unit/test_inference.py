@@ -8,8 +8,8 @@ from sklearn.linear_model import LogisticRegression
 
 from idiolect.inference import Gaussian, Likelihood, Mixture, Simplex, Votes, forget, next_question
 
-EXACT = Likelihood(temperature=1.0, noise=0.0, clip=50.0)
-NOISY = Likelihood(temperature=0.7, noise=0.2, clip=6.0)
+EXACT = Likelihood(temperature=1.0, noise=0.0)
+NOISY = Likelihood(temperature=0.7, noise=0.2)
 K = 4
 CENTER = np.array([0.4, 0.3, 0.2, 0.1])
 PRIORS = {
