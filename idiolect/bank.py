@@ -119,9 +119,7 @@ class Bank:
         temperature, noise, blended = tensors.pop("likelihood").tolist()
         covariance = tensors["covariance"]
         symmetric = np.allclose(covariance, covariance.T)
-        if not (
-            temperature > 0 and 0 < noise < 1 and symmetric and np.linalg.eigvalsh(covariance)[0] > 0
-        ):
+        if not (temperature > 0 and 0 < noise < 1 and symmetric and np.linalg.eigvalsh(covariance)[0] > 0):
             raise BundleCorrupt(f"{TABLE}: the likelihood or the covariance is impossible")
         return cls(questions, **tensors, likelihood=Likelihood(temperature, noise), blended=bool(blended))
 
