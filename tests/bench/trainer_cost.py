@@ -5,6 +5,7 @@ process, taken in turns (A B A B). Memory is what a fresh process grows by. Writ
 docs/results/trainer_cost.{json,png,svg} and evidence line B6.
 """
 
+import itertools
 import json
 import subprocess
 import sys
@@ -37,27 +38,31 @@ COMMAND = "make trainer-cost"
 FEW, MANY = 10, 1_000_000
 BATCH_PAIRS = 8
 STEPS = 2
-ROUNDS = 5
+"""Of one call of TRL's trainer, and as many of ours beside it."""
+PAIRED_STEPS, PAIRED_CALLS = 21, 5
 MODELS: dict[str, dict[str, Any]] = {
     "cluster": {"kind": "cluster", "n_user_tokens": 4, "n_clusters": 16},
     "individual": {"kind": "individual", "n_user_tokens": 4},
 }
-Steps = Callable[[], float]
-"""Runs the same steps as its rival, and says how many seconds they took."""
+Timed = Callable[[], float]
+"""Does the same work as its rival, and says how many seconds it took."""
 
 
-def paired(one: Steps, other: Steps) -> dict[str, Any]:
-    """Ratios one / other of seconds, in turns; the first round warms up."""
+def paired(one: Timed, other: Timed, rounds: int) -> dict[str, Any]:
+    """Ratios one / other of seconds, in turns, each first in every second round; the first round warms up."""
     ratios = []
-    for number in range(ROUNDS + 1):
-        first, second = one(), other()
+    for number in range(rounds + 1):
+        if number % 2:
+            first, second = one(), other()
+        else:
+            second, first = other(), one()
         if number:
             ratios.append(first / second)
     return {"median": round(median(ratios), 4), "rounds": [round(ratio, 4) for ratio in ratios]}
 
 
-def our_steps(run: RunConfig, n_users: int) -> tuple[Steps, list[Pair]]:
-    """STEPS updates for pairs of users drawn from all `n_users`; prompts and replies are always the same."""
+def our_step(run: RunConfig, n_users: int) -> tuple[Timed, list[Pair]]:
+    """An update for pairs of users drawn from all `n_users`; prompts and replies are always the same."""
     preferences, _ = run.data()
     policy = Policy(run, n_users)
     layout = chat_layout(policy.tokenizer, run.placement)
@@ -70,17 +75,18 @@ def our_steps(run: RunConfig, n_users: int) -> tuple[Steps, list[Pair]]:
     counts = torch.bincount(torch.tensor([pair.row for pair in pairs]), minlength=n_users + 1)
     optimizer = build_optimizer(run, policy)
     batches = list(shuffled(pairs, BATCH_PAIRS, torch.Generator().manual_seed(0)))[:STEPS]
+    turns = enumerate(itertools.cycle(batches), start=1)
 
-    def steps() -> float:
+    def step() -> float:
+        number, batch = next(turns)
         began = time.perf_counter()
-        for step, batch in enumerate(batches, start=1):
-            train_step(run, policy, optimizer, batch, step, 1000, reference, counts, None)
+        train_step(run, policy, optimizer, batch, number, 1000, reference, counts, None)
         return time.perf_counter() - began
 
-    return steps, [pair for batch in batches for pair in batch]
+    return step, [pair for batch in batches for pair in batch]
 
 
-def trl_steps(run: RunConfig, pairs: Sequence[Pair], folder: Path) -> Steps:
+def trl_steps(run: RunConfig, pairs: Sequence[Pair], folder: Path) -> Timed:
     """The same batches through TRL's DPOTrainer: same LoRA, precision and reference log-probabilities known before."""
     from datasets import Dataset
     from peft import LoraConfig
@@ -191,12 +197,12 @@ def main() -> None:
     torch.manual_seed(0)
     users = {}
     for name, run in runs.items():
-        (many, _), (few, pairs) = our_steps(run, MANY), our_steps(run, FEW)
-        users[name] = paired(many, few)
+        (many, _), (few, pairs) = our_step(run, MANY), our_step(run, FEW)
+        users[name] = paired(many, few, PAIRED_STEPS)
         sys.stderr.write(f"{name}: {users[name]}\n")
-    ours, pairs = our_steps(runs["individual"], MANY)
+    ours, pairs = our_step(runs["individual"], MANY)
     theirs = trl_steps(runs["individual"], pairs, RUNS / "trl")
-    speed = paired(theirs, ours)
+    speed = paired(theirs, lambda: sum(ours() for _ in range(STEPS)), PAIRED_CALLS)
     n_tokens = sum(pair.n_tokens for pair in pairs)
     width = 4 * 576
     memory = {
