@@ -24,6 +24,8 @@ from idiolect.user_model import Array, UserModel
 
 QUESTIONS = "bank.jsonl"
 TABLE = "bank.safetensors"
+TRUST = 0.75
+"""How much more a trained user's code counts than the population, before any vote after training."""
 
 Text = Annotated[str, StringConstraints(min_length=1)]
 
@@ -73,23 +75,37 @@ class Bank:
         """Every question as if `first` had been preferred."""
         return Votes.of(self.slopes, self.offsets)
 
-    def prior(self, user_model: UserModel) -> Prior:
-        """The trained population: who a new user may be."""
+    def prior(self, user_model: UserModel, trained: Array | None = None) -> Prior:
+        """Who a user may be: the trained population, or, for a trained user, mostly what training found."""
+        mean, covariance = self.mean, self.covariance
+        if trained is not None:
+            mean = TRUST * self.coordinates(trained) + (1 - TRUST) * mean
+            covariance = (1 - TRUST) * covariance
         if user_model.kind != "cluster":
-            return Gaussian(self.mean, self.covariance)
-        share = np.maximum(self.mean, 1e-6) / np.maximum(self.mean, 1e-6).sum()
+            return Gaussian(mean, covariance)
+        share = np.maximum(mean, 1e-6) / np.maximum(mean, 1e-6).sum()
         if not self.blended:
             return Mixture(share)
         # The Dirichlet whose total variance is that of the trained users.
-        variance = max(float(np.trace(self.covariance)), 1e-9)
+        variance = max(float(np.trace(covariance)), 1e-9)
         return Simplex(share, max(float((share * (1 - share)).sum()) / variance - 1, 0.1))
 
-    def code(self, user_model: UserModel, belief: Belief) -> Array:
-        """The user code [code_size] of a belief about one user, as it is served."""
-        code = (self.origin + belief.code @ self.directions).astype(np.float32)
+    def coordinates(self, code: Array) -> Floats:
+        """z [C] of a code: exact for cluster and low-rank codes, the nearest point for individual ones."""
+        z: Floats = np.linalg.lstsq(self.directions.T, code.astype(np.float64) - self.origin, rcond=None)[0]
+        return z
+
+    def code(self, user_model: UserModel, belief: Belief, trained: Array | None = None) -> Array:
+        """The user code [code_size] of a belief about one user, as it is served.
+
+        What a trained code has beside its coordinates is kept.
+        """
+        code = self.origin + belief.code @ self.directions
+        if trained is not None:
+            code = code + trained - (self.origin + self.coordinates(trained) @ self.directions)
         if user_model.kind == "cluster":
             code = np.maximum(code, 0) / np.maximum(code, 0).sum()
-        return user_model.check(code)
+        return user_model.check(code.astype(np.float32))
 
     def write(self, folder: Path) -> None:
         """Both files, into the folder of a bundle."""

@@ -33,6 +33,18 @@ class UnknownGeneration(RequestError):
     code = "unknown_generation"
 
 
+class UnknownQuestion(RequestError):
+    """Feedback names a question that is not in the bundle's bank."""
+
+    code = "unknown_question"
+
+
+class UnknownVote(RequestError):
+    """There is no such vote of this user."""
+
+    code = "unknown_vote"
+
+
 class IdempotencyConflict(RequestError):
     """The idempotency key was used before with another vote."""
 
@@ -84,6 +96,8 @@ STATUS: dict[type[IdiolectError], int] = {
     BodyTooLarge: 413,
     NotFound: 404,
     UnknownGeneration: 404,
+    UnknownQuestion: 404,
+    UnknownVote: 404,
     IdempotencyConflict: 409,
     Unauthorized: 401,
     LayoutError: 422,

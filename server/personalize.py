@@ -12,6 +12,7 @@ from idiolect.errors import UserCodeError
 from idiolect.user_model import Array
 from server.engine.injection import UserTokens
 from server.errors import StoreUnavailable
+from server.learner import Learner
 from server.store.record import decode_code
 from server.store.store import Store
 
@@ -38,9 +39,10 @@ class Personalizer:
     when it does not answer. A degraded reply says so, whether it used a kept code or the generic one.
     """
 
-    def __init__(self, bundle: Bundle, store: Store) -> None:
+    def __init__(self, bundle: Bundle, store: Store, learner: Learner) -> None:
         self._bundle = bundle
         self._store = store
+        self._learner = learner
         self._last_codes: LRUCache[str, Array] = LRUCache(CACHE_BYTES, getsizeof=lambda code: code.nbytes)
         self._tokens: LRUCache[bytes, UserTokens] = LRUCache(CACHE_BYTES, getsizeof=lambda user: user.rows.nbytes)
         self._generic = self._expand(bundle.user_model.generic_code)
@@ -52,6 +54,9 @@ class Personalizer:
             return Personalization(self._generic, "generic", bundle_id, 0)
         try:
             user = await self._store.user(bundle_id, user_id)
+            if user.stale and self._learner.infers:
+                await self._learner.refresh(user_id)
+                user = await self._store.user(bundle_id, user_id)
         except StoreUnavailable:
             code = self._last_codes.get(user_id)
             tokens = self._generic if code is None else self._expand(code)

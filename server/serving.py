@@ -16,6 +16,7 @@ from idiolect.merge import merge_bundle
 from server.engine.engine import Engine, EngineConfig, is_cpu
 from server.engine.openai import OpenAI
 from server.errors import NotReady, SettingsError, StoreUnavailable
+from server.learner import Learner
 from server.personalize import Personalizer
 from server.settings import DEMO_MODEL, Settings
 from server.store.embedded import EmbeddedRedis
@@ -35,6 +36,7 @@ class Serving:
     store: Store
     engine: Engine
     personalizer: Personalizer
+    learner: Learner
     openai: OpenAI
 
 
@@ -74,9 +76,10 @@ async def start(settings: Settings) -> AsyncGenerator[Serving, None]:
             try:
                 # Ready with the trained users in place, unless Redis lets us wait: then replies are degraded, not late.
                 await asyncio.wait([loading], timeout=LOAD_WAIT_S)
-                personalizer = Personalizer(bundle, store)
+                learner = Learner(bundle, store)
+                personalizer = Personalizer(bundle, store, learner)
                 openai = OpenAI(engine, bundle.manifest.layout, bundle.manifest.base_model.name)
-                yield Serving(bundle, store, engine, personalizer, openai)
+                yield Serving(bundle, store, engine, personalizer, learner, openai)
             finally:
                 engine.close()
         finally:

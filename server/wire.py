@@ -81,11 +81,14 @@ class FeedbackRequest(_Request):
     messages: Messages | None = None
     generation_id: Annotated[str, StringConstraints(pattern=r"^gen-[0-9a-f]{32}$")] | None = None
     """Take the prompt of this generation."""
+    question_id: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")] | None = None
+    """Take the prompt of this question of the bundle's bank; `chosen` and `rejected` are its two replies."""
 
     @model_validator(mode="after")
     def _one_prompt(self) -> Self:
-        if sum(field is not None for field in (self.prompt, self.messages, self.generation_id)) != 1:
-            raise ValueError("give one of prompt, messages and generation_id")
+        given = (self.prompt, self.messages, self.generation_id, self.question_id)
+        if sum(field is not None for field in given) != 1:
+            raise ValueError("give one of prompt, messages, generation_id and question_id")
         if self.messages is not None and all(message.role != "user" for message in self.messages):
             raise ValueError("messages hold no user turn")
         if self.chosen == self.rejected:
@@ -138,3 +141,31 @@ class UserResponse(_Response):
     state: State
     votes: int | None
     bundle: str
+    effective_votes: int
+    """Votes that say something about the user's code: answers to distinct questions of the bundle's bank."""
+    uncertainty: float | None
+    """1 when nothing is known beyond the population, falling towards 0; null without effective votes."""
+    code: list[float] | None
+    """The user's code when it is short enough to be read; null for individual codes and for unknown users."""
+
+
+class Question(_Response):
+    question_id: str
+    messages: list[Message]
+    first: str
+    second: str
+    expected_gain: float
+    """Nats that the answer is expected to tell."""
+
+
+class QuestionResponse(_Response):
+    """GET /users/{user_id}/question. `question` is null when no answer is worth asking for any more."""
+
+    user_id: str
+    question: Question | None
+    answered: int
+
+
+class DeletedVote(_Response):
+    vote_id: str
+    votes: int
