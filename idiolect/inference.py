@@ -15,6 +15,7 @@ The last two take margins to be linear in the code, m(code) = offset + slopes . 
 at the mode says (Laplace).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -186,7 +187,7 @@ class Gaussian:
         for _ in range(MAX_STEPS):
             gradient, curvature = _expand(votes, z, likelihood)
             gradient = gradient - (z - self.mean) @ precision
-            step: Floats = np.linalg.solve(curvature + precision, gradient[..., None])[..., 0]
+            step = np.asarray(np.linalg.solve(curvature + precision, gradient[..., None])[..., 0], np.float64)
             moved: Floats = _climb(value, z, step, np.ones((*z.shape[:-1], 1)))
             change = np.abs(moved - z).max(initial=0)
             z = moved
@@ -224,7 +225,7 @@ def _log_likelihood(votes: Votes, codes: Floats, likelihood: Likelihood) -> Floa
     return np.asarray((votes.weights * np.log(likelihood.probability(votes.margins(codes)))).sum(-1), np.float64)
 
 
-def _climb(value: "_Value", start: Floats, step: Floats, length: Floats) -> Floats:
+def _climb(value: Callable[[Floats], Floats], start: Floats, step: Floats, length: Floats) -> Floats:
     """`start` + `length` * `step`, the length halved for whom it would go down, until it does not."""
     before = value(start)
     for _ in range(30):
@@ -235,10 +236,6 @@ def _climb(value: "_Value", start: Floats, step: Floats, length: Floats) -> Floa
     else:
         length = np.where(worse[..., None], 0, length)
     return start + length * step
-
-
-class _Value(Protocol):
-    def __call__(self, codes: Floats, /) -> Floats: ...
 
 
 def _tangent_inverse(curvature: Floats) -> Floats:

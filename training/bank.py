@@ -93,7 +93,6 @@ def margin_table(run: RunConfig, policy: Policy, pairs: Sequence[Pair], coordina
     """Margins, times beta, of `chosen` over `rejected` as linear functions of z: the generic user's is at z = 0."""
     reference = policy.reference(pairs, 2 * run.batch_pairs)
     n = len(coordinates.directions)
-
     user_model = policy.users.export()
 
     def margins(z: Floats) -> Floats:

@@ -69,7 +69,7 @@ def judge(
         ) from error
     found: dict[str, Counter[str]] = defaultdict(Counter)
     for reply, answers in zip(turns, zip(said[::2], said[1::2], strict=True), strict=True):
-        outcome = {("own", "own"): "wins", ("generic", "generic"): "losses"}.get(answers, "ties")  # type: ignore[call-overload]
+        outcome = "wins" if set(answers) == {"own"} else "losses" if set(answers) == {"generic"} else "ties"
         found[reply.user_id][outcome] += 1
         found[reply.user_id]["unreadable"] += answers.count(None)
     return {user_id: _rates(counts) for user_id, counts in sorted(found.items())}

@@ -13,8 +13,9 @@ from typing import Any
 
 from training.config import RunConfig
 from training.curve import read_curve
+from training.errors import CheckpointMismatch
 from training.evaluate import evaluate
-from training.fit import fit, restore
+from training.fit import RUN, fit, restore
 from training.policy import Policy
 from training.report import summary, write_report
 
@@ -39,8 +40,14 @@ def write_evaluation(run: RunConfig, out: Path, policy: Policy, user_rows: dict[
 
 
 def measure(run: RunConfig, out: Path) -> Evaluation:
-    """Fit `run` into the folder `out` and evaluate it, unless that is done. Raises as `fit` does."""
+    """Fit `run` into the folder `out` and evaluate it, unless that is done.
+
+    Raises as `fit` does, and CheckpointMismatch when what is done there is another run.
+    """
     if (out / EVALUATION).is_file():
+        done = json.loads((out / RUN).read_text())
+        if any(done.get(name) != value for name, value in run.portable().items()):
+            raise CheckpointMismatch(f"{out} holds the evaluation of another run", hint="use a new --out folder")
         evaluation: Evaluation = json.loads((out / EVALUATION).read_text())
         return evaluation
     fit(run, out)

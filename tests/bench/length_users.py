@@ -1,8 +1,9 @@
 """make length-users (B1): ten users who are rules, seven prefer the longer reply and three the shorter.
 
 The paper's rule and draw (training/formats/tldr.py) on replies of the demo model itself: the first sentence against
-the first two. P-DPO with individual and with cluster users and the pooled baseline with the same steps, three seeds;
-then each user's replies to held-out prompts are counted. Report and plots in docs/results/length_users/.
+the first two. P-DPO with cluster and with individual users and the pooled baseline with as many steps as the longer
+of them, three seeds; then each user's replies to held-out prompts are counted. Report and plots in
+docs/results/length_users/.
 """
 
 import json
@@ -37,12 +38,15 @@ COMMON: dict[str, Any] = {
     "generate": {"n_prompts": 8, "max_new_tokens": 56},
 }
 METHODS: dict[str, dict[str, Any]] = {
-    "individual": {"user_model": {"kind": "individual", "n_user_tokens": 4}, "user_lr": 0.01, "row_lr": 0.01},
+    # Clusters part after some 25 steps, and only then users find theirs: one epoch (47 steps) was too short for one
+    # seed of three (a user at 37.5 %).
     "cluster": {
         "user_model": {"kind": "cluster", "n_user_tokens": 4, "n_clusters": 3},
         "user_lr": 0.05,
         "row_lr": 0.5,
+        "epochs": 2,
     },
+    "individual": {"user_model": {"kind": "individual", "n_user_tokens": 4}, "user_lr": 0.01, "row_lr": 0.01},
 }
 
 

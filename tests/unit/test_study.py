@@ -91,6 +91,9 @@ def test_a_study_has_its_baseline_and_is_not_done_twice(tmp_path, model, monkeyp
     evaluations = {folder: (out / folder / "evaluation.json").stat().st_mtime_ns for folder in ("tiny-0", "pooled-1")}
     main()
     assert evaluations == {folder: (out / folder / "evaluation.json").stat().st_mtime_ns for folder in evaluations}
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(stated | {"beta": 0.7}))
+    with pytest.raises(SystemExit, match="checkpoint_mismatch"):
+        main()
 
 
 def tiny_settings(run) -> set[str]:
