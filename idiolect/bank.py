@@ -1,8 +1,8 @@
 """The question bank of a bundle: pairs of replies to ask a new user about, and what each answer means.
 
 Two files. `bank.jsonl` has a question a line: {"messages", "first", "second"}. `bank.safetensors` has, in float64,
-what inference needs (docs/bundle-format.md): the margin of `first` over `second` is offsets + slopes . z for a user at
-z, the trained users lie around `mean` with `covariance`, and `origin` + z . `directions` is the code that is served.
+what inference needs (docs/bundle-format.md): the margin of `first` over `second`, in nats, is offsets + slopes . z for
+a user at z, the trained users lie around `mean` with `covariance`, and `origin` + z . `directions` is the served code.
 """
 
 import hashlib
@@ -64,6 +64,8 @@ class Bank:
     likelihood: Likelihood
     blended: bool = False
     """Of cluster models: users are blends of clusters, rather than each in one of them."""
+    length_normalized: bool = False
+    """Margins are of log-probabilities a token instead of a reply."""
 
     @cached_property
     def index(self) -> dict[str, int]:
@@ -92,15 +94,15 @@ class Bank:
 
     def coordinates(self, code: Array) -> Floats:
         """z [C] of a code: exact for cluster and low-rank codes, the nearest point for individual ones."""
-        z: Floats = np.linalg.lstsq(self.directions.T, code.astype(np.float64) - self.origin, rcond=None)[0]
-        return z
+        found = np.linalg.lstsq(self.directions.T, code.astype(np.float64) - self.origin, rcond=None)[0]
+        return np.asarray(found, np.float64)
 
     def code(self, user_model: UserModel, belief: Belief, trained: Array | None = None) -> Array:
         """The user code [code_size] of a belief about one user, as it is served.
 
         What a trained code has beside its coordinates is kept.
         """
-        code = self.origin + belief.code @ self.directions
+        code: Floats = self.origin + belief.code @ self.directions
         if trained is not None:
             code = code + trained - (self.origin + self.coordinates(trained) @ self.directions)
         if user_model.kind == "cluster":
@@ -111,7 +113,8 @@ class Bank:
         """Both files, into the folder of a bundle."""
         lines = (question.model_dump_json() for question in self.questions)
         (folder / QUESTIONS).write_text("".join(f"{line}\n" for line in lines))
-        likelihood = [self.likelihood.temperature, self.likelihood.noise, float(self.blended)]
+        flags = [float(self.blended), float(self.length_normalized)]
+        likelihood = [self.likelihood.temperature, self.likelihood.noise, *flags]
         tensors = {name: getattr(self, name) for name in _shapes(0, 0, 0)} | {"likelihood": np.array(likelihood)}
         save_file({name: np.ascontiguousarray(t, np.float64) for name, t in tensors.items()}, folder / TABLE)
 
@@ -127,17 +130,19 @@ class Bank:
             tensors: dict[str, NDArray[Any]] = load_file(folder / TABLE)
         except (SafetensorError, ValueError) as error:
             raise BundleCorrupt(f"{TABLE}: {error}") from error
-        expected = _shapes(n_questions, n_coordinates, code_size) | {"likelihood": (3,)}
+        expected = _shapes(n_questions, n_coordinates, code_size) | {"likelihood": (4,)}
         if len(questions) != n_questions or {name: t.shape for name, t in tensors.items()} != expected:
             raise BundleShapeMismatch(f"{TABLE}: does not fit {n_questions} questions and {n_coordinates} coordinates")
         if not all(t.dtype == np.float64 and np.isfinite(t).all() for t in tensors.values()):
             raise BundleCorrupt(f"{TABLE}: a tensor is not float64, or has a number that is not finite")
-        temperature, noise, blended = tensors.pop("likelihood").tolist()
+        temperature, noise, blended, length_normalized = tensors.pop("likelihood").tolist()
         covariance = tensors["covariance"]
         symmetric = np.allclose(covariance, covariance.T)
         if not (temperature > 0 and 0 < noise < 1 and symmetric and np.linalg.eigvalsh(covariance)[0] > 0):
             raise BundleCorrupt(f"{TABLE}: the likelihood or the covariance is impossible")
-        return cls(questions, **tensors, likelihood=Likelihood(temperature, noise), blended=bool(blended))
+        flags = {"blended": bool(blended), "length_normalized": bool(length_normalized)}
+        rest: dict[str, Any] = {**tensors, **flags}
+        return cls(questions, likelihood=Likelihood(temperature, noise), **rest)
 
 
 def _shapes(n_questions: int, n_coordinates: int, code_size: int) -> dict[str, tuple[int, ...]]:

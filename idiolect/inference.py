@@ -104,8 +104,16 @@ class Prior(Protocol):
         """The posterior."""
         ...
 
+    def predict(self, belief: Belief, votes: Votes, likelihood: Likelihood) -> Floats:
+        """P(vote) of each of the votes, [..., N], averaged over what `belief` is unsure of."""
+        ...
+
     def gain(self, belief: Belief, questions: Votes, likelihood: Likelihood) -> Floats:
         """Expected information, in nats, of the answer to each of n questions, [n]; `belief` is of one user."""
+        ...
+
+    def draw(self, belief: Belief, generator: np.random.Generator) -> Belief:
+        """One user, at random, that `belief` takes for possible."""
         ...
 
 
@@ -123,10 +131,18 @@ class Mixture:
         code /= code.sum(-1, keepdims=True)
         return Belief(code, code[..., None] * np.eye(len(self.share)) - code[..., None] * code[..., None, :])
 
+    def predict(self, belief: Belief, votes: Votes, likelihood: Likelihood) -> Floats:
+        each = likelihood.probability(votes.offsets[..., None] + votes.slopes)
+        return np.asarray(np.einsum("...nk,...k->...n", each, belief.code), np.float64)
+
     def gain(self, belief: Belief, questions: Votes, likelihood: Likelihood) -> Floats:
         """BALD (Houlsby et al. 2011): entropy of the expected answer minus expected entropy of the answer."""
         each = likelihood.probability(questions.offsets[..., None] + questions.slopes)
         return _entropy(each @ belief.code) - _entropy(each) @ belief.code
+
+    def draw(self, belief: Belief, generator: np.random.Generator) -> Belief:
+        cluster = generator.choice(len(self.share), p=belief.code)
+        return Belief(np.eye(len(self.share))[cluster], np.zeros_like(belief.covariance))
 
 
 @dataclass(frozen=True)
@@ -163,6 +179,13 @@ class Simplex:
         _, curvature = _expand(votes, w, likelihood)
         return Belief(w, _tangent_inverse(curvature + _diagonal(pull / w**2)))
 
+    def draw(self, belief: Belief, generator: np.random.Generator) -> Belief:
+        w = np.maximum(_gaussian_draw(belief, generator), SMALLEST)
+        return Belief(w / w.sum(), np.zeros_like(belief.covariance))
+
+    def predict(self, belief: Belief, votes: Votes, likelihood: Likelihood) -> Floats:
+        return np.asarray(_at_nodes(belief, votes, likelihood) @ NODE_WEIGHTS, np.float64)
+
     def gain(self, belief: Belief, questions: Votes, likelihood: Likelihood) -> Floats:
         return _gaussian_gain(belief, questions, likelihood)
 
@@ -195,6 +218,12 @@ class Gaussian:
                 break
         _, curvature = _expand(votes, z, likelihood)
         return Belief(z, np.linalg.inv(curvature + precision))
+
+    def draw(self, belief: Belief, generator: np.random.Generator) -> Belief:
+        return Belief(_gaussian_draw(belief, generator), np.zeros_like(belief.covariance))
+
+    def predict(self, belief: Belief, votes: Votes, likelihood: Likelihood) -> Floats:
+        return np.asarray(_at_nodes(belief, votes, likelihood) @ NODE_WEIGHTS, np.float64)
 
     def gain(self, belief: Belief, questions: Votes, likelihood: Likelihood) -> Floats:
         return _gaussian_gain(belief, questions, likelihood)
@@ -247,12 +276,21 @@ def _tangent_inverse(curvature: Floats) -> Floats:
     return np.linalg.inv(full)[..., :k, :k]
 
 
+def _at_nodes(belief: Belief, votes: Votes, likelihood: Likelihood) -> Floats:
+    """P(vote) at the quadrature nodes of margins that are Gaussian, [..., N, 12]."""
+    variance = np.einsum("...nc,...cd,...nd->...n", votes.slopes, belief.covariance, votes.slopes, optimize=True)
+    deviation = np.sqrt(np.maximum(variance, 0))
+    return likelihood.probability(votes.margins(belief.code)[..., None] + deviation[..., None] * NODES)
+
+
 def _gaussian_gain(belief: Belief, questions: Votes, likelihood: Likelihood) -> Floats:
     """BALD for margins that are Gaussian, by Gauss-Hermite quadrature."""
-    variance = np.einsum("nc,cd,nd->n", questions.slopes, belief.covariance, questions.slopes, optimize=True)
-    deviation = np.sqrt(np.maximum(variance, 0))
-    each = likelihood.probability(questions.margins(belief.code)[:, None] + deviation[:, None] * NODES)
+    each = _at_nodes(belief, questions, likelihood)
     return _entropy(each @ NODE_WEIGHTS) - _entropy(each) @ NODE_WEIGHTS
+
+
+def _gaussian_draw(belief: Belief, generator: np.random.Generator) -> Floats:
+    return np.asarray(generator.multivariate_normal(belief.code, belief.covariance, check_valid="ignore"), np.float64)
 
 
 def _diagonal(values: Floats) -> Floats:

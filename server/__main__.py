@@ -17,7 +17,9 @@ def main() -> None:
     except IdiolectError as error:
         sys.exit(f"{error.code}: {error.message}" + (f" ({error.hint})" if error.hint else ""))
     app = create_app(settings)
-    server = uvicorn.Server(uvicorn.Config(app, host=settings.host, port=settings.port, log_config=None))
+    # No access log: paths hold user ids, and an erased user must not be found in a log.
+    config = uvicorn.Config(app, host=settings.host, port=settings.port, log_config=None, access_log=False)
+    server = uvicorn.Server(config)
     # Asked to stop, not signalled: uvicorn would pass a signal on, and the exit status would not say that we failed.
     app.state.give_up = lambda: setattr(server, "should_exit", True)
     server.run()

@@ -14,7 +14,7 @@ from idiolect import __version__
 from idiolect.errors import IdiolectError
 from server.access import Access
 from server.errors import NotFound, RequestError, body, status
-from server.routes import feedback, generate, health, openai, users
+from server.routes import feedback, generate, health, metrics, openai, users
 from server.serving import start
 from server.settings import Settings
 
@@ -38,7 +38,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.serving = None
     app.state.failed = False
     app.state.give_up = lambda: None  # whoever runs the app says how it is stopped
-    for module in (generate, feedback, users, openai, health):
+    for module in (generate, feedback, users, openai, health, metrics):
         app.include_router(module.router)
     app.add_exception_handler(IdiolectError, _answer_error)
     app.add_exception_handler(RequestValidationError, _answer_invalid)

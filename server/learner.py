@@ -1,10 +1,13 @@
 """From a user's votes to the user's code: a pure function of (votes, bundle), kept in the store, rebuilt when stale.
 
-Only votes on pairs of the bundle's question bank count so far: their margins are known without asking the model. A
-repeated answer to one question replaces the earlier one. Votes are put in a fixed order before they are summed, so
-that codes do not depend on the order in which votes came, to the last bit.
+A vote counts when the margins of its pair are known: from the bundle's question bank, or from the scorer, which asks
+the model once for each pair (server/scorer.py). A repeated answer replaces the earlier one. Votes are summed in a fixed
+order, so that codes do not depend on the order in which votes came, to the last bit; the order matters only to decide
+which votes are outdated (idiolect/drift.py).
 """
 
+import logging
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -12,15 +15,27 @@ import numpy as np
 
 from idiolect.bank import Question
 from idiolect.bundle import Bundle
+from idiolect.drift import outdated
 from idiolect.errors import UserCodeError
-from idiolect.inference import Belief, Votes, next_question
+from idiolect.inference import Belief, Floats, Votes, next_question
 from idiolect.user_model import Array
+from server import metrics
 from server.errors import UnknownQuestion
 from server.store.record import decode_code, encode_code
-from server.store.store import Given, GivenVote, Store
+from server.store.store import Store
+from server.store.votes import Given
+
+log = logging.getLogger(__name__)
 
 LEAST_GAIN = 0.02
 """Nats that an answer must promise for its question to be asked: a fair coin that says nothing else is worth 0.69."""
+MAX_VOTES = 512
+"""The latest that count: what a user said many hundred votes ago is no longer needed."""
+MAX_DAILY_VOTES = 64
+"""Votes of one user in one day (UTC) beyond these do not count: a script cannot talk somebody into a new taste."""
+MAX_SHOWN_NUMBERS = 64
+"""Longer codes tell a reader nothing."""
+DAY_MS = 24 * 3600 * 1000
 
 
 @dataclass(frozen=True)
@@ -30,8 +45,14 @@ class Known:
     code: Array
     belief: Belief
     effective_votes: int
+    outdated_votes: int
+    """Older votes that recent ones contradict: they are kept, and do not count."""
     uncertainty: float
     """1 when nothing is known beyond the population, falling towards 0."""
+
+    @property
+    def shown_code(self) -> list[float] | None:
+        return self.code.tolist() if len(self.code) <= MAX_SHOWN_NUMBERS else None
 
 
 class Learner:
@@ -51,13 +72,17 @@ class Learner:
             raise UnknownQuestion(f"question {question_id} is not in this bundle's bank")
         return bank.questions[bank.index[question_id]]
 
-    async def refresh(self, user_id: str) -> tuple[Known | None, Given]:
+    async def refresh(self, user_id: str) -> Known | None:
         """What the user's votes say now, stored unless a newer vote overtakes it. None without votes that count."""
-        given = await self._store.given(self._bundle.bundle_id, user_id)
-        known = self.know(given)
+        given = await self._store.votes.given(self._bundle.bundle_id, user_id)
+        if not given.revision:
+            return None
+        known = self.know(given, await self._margins(given))
         record = b"" if known is None else encode_code(known.code, "inferred")
         await self._store.put_inferred(self._bundle.bundle_id, user_id, record, given.revision)
-        return known, given
+        if known is not None and known.outdated_votes:
+            metrics.DRIFTED.inc()
+        return known
 
     async def ask(self, user_id: str) -> tuple[Question | None, float, int]:
         """The next best question for the user, its expected gain in nats, and how many were answered.
@@ -67,9 +92,10 @@ class Learner:
         bank = self._bundle.bank
         if bank is None:
             return None, 0.0, 0
-        given = await self._store.given(self._bundle.bundle_id, user_id)
+        given = await self._store.votes.given(self._bundle.bundle_id, user_id)
+        known = self.know(given, await self._margins(given))
         prior = bank.prior(self._bundle.user_model, self._trained(given))
-        belief = prior.infer(self._votes(given.votes), bank.likelihood)
+        belief = prior.infer(Votes.none(len(bank.mean)), bank.likelihood) if known is None else known.belief
         asked = np.zeros(len(bank.questions), bool)
         asked[[bank.index[vote.pair_id] for vote in given.votes.values() if vote.pair_id in bank.index]] = True
         gains = prior.gain(belief, bank.table, bank.likelihood)
@@ -78,30 +104,74 @@ class Learner:
             return None, 0.0, int(asked.sum())
         return bank.questions[place], float(gains[place]), int(asked.sum())
 
-    def know(self, given: Given) -> Known | None:
-        """The code that the votes lead to; None without a bank or without votes that count."""
+    async def draw(self, user_id: str) -> Array | None:
+        """A code at random from what is believed of the user (Thompson sampling); None without a bank."""
         bank = self._bundle.bank
-        votes = self._votes(given.votes)
-        if bank is None or not len(votes.offsets):
+        if bank is None:
+            return None
+        given = await self._store.votes.given(self._bundle.bundle_id, user_id)
+        known = self.know(given, await self._margins(given))
+        trained = self._trained(given)
+        prior = bank.prior(self._bundle.user_model, trained)
+        belief = prior.infer(Votes.none(len(bank.mean)), bank.likelihood) if known is None else known.belief
+        return bank.code(self._bundle.user_model, prior.draw(belief, np.random.default_rng()), trained)
+
+    def know(self, given: Given, margins: Mapping[str, Floats]) -> Known | None:
+        """The code that the votes lead to; None without a bank or without votes that count.
+
+        `margins` [1 + C] are offset and slopes of the pairs that are not in the bank.
+        """
+        bank = self._bundle.bank
+        if bank is None:
+            return None
+        pairs, votes = self._counted(given, margins)
+        if not pairs:
             return None
         trained = self._trained(given)
         prior = bank.prior(self._bundle.user_model, trained)
+        n_old = outdated(votes, prior, bank.likelihood)
+        order = [place for place in sorted(range(len(pairs)), key=pairs.__getitem__) if place >= n_old]
+        belief = prior.infer(Votes.of(votes.slopes[order], votes.offsets[order]), bank.likelihood)
         nothing = prior.infer(Votes.none(len(bank.mean)), bank.likelihood)
-        belief = prior.infer(votes, bank.likelihood)
         code = bank.code(self._bundle.user_model, belief, trained)
-        return Known(code, belief, len(votes.offsets), float(belief.spread / nothing.spread))
+        return Known(code, belief, len(order), n_old, float(belief.spread / nothing.spread))
 
-    def _votes(self, given: Mapping[str, GivenVote]) -> Votes:
+    def _counted(self, given: Given, margins: Mapping[str, Floats]) -> tuple[list[str], Votes]:
+        """The pairs that count, in the order of their last vote, and those votes."""
+        bank = self._bundle.bank
+        assert bank is not None
+        today: Counter[int] = Counter()
+        last: dict[str, bool] = {}
+        for stream_id, vote in sorted(given.votes.items(), key=lambda item: _when(item[0])):
+            day = _when(stream_id)[0] // DAY_MS
+            today[day] += 1
+            if today[day] <= MAX_DAILY_VOTES and (vote.pair_id in bank.index or vote.pair_id in margins):
+                last.pop(vote.pair_id, None)
+                last[vote.pair_id] = vote.first
+        pairs = list(last)[-MAX_VOTES:]
+        rows = [self._row(pair, margins) for pair in pairs]
+        signs = np.array([1.0 if last[pair] else -1.0 for pair in pairs])
+        table = signs[:, None] * np.array(rows).reshape(len(pairs), 1 + len(bank.mean))
+        return pairs, Votes.of(table[:, 1:], table[:, 0])
+
+    def _row(self, pair: str, margins: Mapping[str, Floats]) -> Floats:
+        bank = self._bundle.bank
+        assert bank is not None
+        if pair not in bank.index:
+            return margins[pair]
+        place = bank.index[pair]
+        return np.concatenate([bank.offsets[place : place + 1], bank.slopes[place]])
+
+    async def _margins(self, given: Given) -> dict[str, Floats]:
+        """Margins of the user's pairs that are not in the bank, as far as they have been scored."""
         bank = self._bundle.bank
         if bank is None:
-            return Votes.none(1)
-        last: dict[str, bool] = {}
-        for _, vote in sorted(given.items(), key=lambda item: _when(item[0])):
-            if vote.pair_id in bank.index:
-                last[vote.pair_id] = vote.first
-        places = np.array([bank.index[pair] for pair in sorted(last)], np.int64)
-        signs = np.array([1.0 if last[pair] else -1.0 for pair in sorted(last)])
-        return Votes.of(signs[:, None] * bank.slopes[places], signs * bank.offsets[places])
+            return {}
+        pairs = sorted({vote.pair_id for vote in given.votes.values()} - bank.index.keys())
+        if not pairs:
+            return {}
+        found = await self._store.margins(self._bundle.bundle_id, pairs)
+        return {pair: row for pair, row in found.items() if row.shape == (1 + len(bank.mean),)}
 
     def _trained(self, given: Given) -> Array | None:
         """The user's code from training, when there is a good one."""
@@ -113,7 +183,7 @@ class Learner:
             return None
 
 
-def _when(vote_id: str) -> tuple[int, int]:
+def _when(stream_id: str) -> tuple[int, int]:
     """A stream id as numbers: milliseconds, then a counter within them."""
-    milliseconds, _, count = vote_id.partition("-")
+    milliseconds, _, count = stream_id.partition("-")
     return int(milliseconds), int(count or 0)

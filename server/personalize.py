@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from cachetools import LRUCache
@@ -24,12 +24,13 @@ CACHE_BYTES = 64 << 20
 
 @dataclass(frozen=True)
 class Personalization:
-    """What a request is served with. `votes` is None when the store could not say."""
+    """What a request is served with. `votes` and `profile` are None also when the store could not say."""
 
     user_tokens: UserTokens
     state: State
     bundle_id: str
     votes: int | None
+    profile: str | None = None
 
 
 class Personalizer:
@@ -63,15 +64,25 @@ class Personalizer:
             return Personalization(tokens, "degraded", bundle_id, None)
         if user.record is None:
             self._last_codes.pop(user_id, None)
-            return Personalization(self._generic, "generic", bundle_id, user.votes)
+            return Personalization(self._generic, "generic", bundle_id, user.votes, user.profile)
         try:
             code, origin = decode_code(user.record)
             tokens = self._expand(code)
         except UserCodeError as error:
             log.warning("stored code of a user is unusable, serving generic: %s", error.message)
-            return Personalization(self._generic, "degraded", bundle_id, user.votes)
+            return Personalization(self._generic, "degraded", bundle_id, user.votes, user.profile)
         self._last_codes[user_id] = code
-        return Personalization(tokens, "stored" if origin == "trained" else "inferred", bundle_id, user.votes)
+        state: State = "stored" if origin == "trained" else "inferred"
+        return Personalization(tokens, state, bundle_id, user.votes, user.profile)
+
+    async def explore(self, user_id: str, who: Personalization) -> Personalization:
+        """`who` with a code that the user may have just as well: a draw from what is believed of the user."""
+        code = await self._learner.draw(user_id)
+        return who if code is None else replace(who, user_tokens=self._expand(code))
+
+    def forget(self, user_id: str) -> None:
+        """Nothing of this user is kept here any more."""
+        self._last_codes.pop(user_id, None)
 
     def _expand(self, code: Array) -> UserTokens:
         key = hashlib.sha256(code.tobytes()).digest()

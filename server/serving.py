@@ -18,6 +18,7 @@ from server.engine.openai import OpenAI
 from server.errors import NotReady, SettingsError, StoreUnavailable
 from server.learner import Learner
 from server.personalize import Personalizer
+from server.scorer import Scorer
 from server.settings import DEMO_MODEL, Settings
 from server.store.embedded import EmbeddedRedis
 from server.store.store import Store
@@ -73,14 +74,19 @@ async def start(settings: Settings) -> AsyncGenerator[Serving, None]:
                     max_num_seqs=settings.max_num_seqs,
                 )
             )
+            scoring: asyncio.Task[None] | None = None
             try:
                 # Ready with the trained users in place, unless Redis lets us wait: then replies are degraded, not late.
                 await asyncio.wait([loading], timeout=LOAD_WAIT_S)
                 learner = Learner(bundle, store)
                 personalizer = Personalizer(bundle, store, learner)
                 openai = OpenAI(engine, bundle.manifest.layout, bundle.manifest.base_model.name)
+                if learner.infers:
+                    scoring = asyncio.create_task(Scorer(bundle, store, engine).run())
                 yield Serving(bundle, store, engine, personalizer, learner, openai)
             finally:
+                if scoring is not None:
+                    scoring.cancel()
                 engine.close()
         finally:
             loading.cancel()

@@ -27,6 +27,8 @@ def _one_line(text: str) -> str:
 
 UserId = Annotated[str, StringConstraints(min_length=1, max_length=MAX_USER_ID_CHARS), AfterValidator(_one_line)]
 Text = Annotated[str, StringConstraints(min_length=1), AfterValidator(_printable)]
+Profile = Annotated[Text, StringConstraints(max_length=4096)]
+GenerationId = Annotated[str, StringConstraints(pattern=r"^gen-[0-9a-f]{32}$")]
 StopText = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 
 
@@ -52,19 +54,23 @@ class GenerateRequest(_Request):
     user_id: UserId | None = None
     prompt: Text | None = None
     messages: Messages | None = None
-    profile: Annotated[Text, StringConstraints(max_length=4096)] | None = None
-    """What the user says of themselves or wants, in words; goes in front of the first user message."""
+    profile: Profile | None = None
+    """What the user says of themselves or wants, in words; the stored profile of `user_id` if absent."""
     max_tokens: int = Field(default=256, ge=1, le=MAX_TOKENS)
     temperature: float = Field(default=0.0, ge=0.0, le=2.0, allow_inf_nan=False)
     top_p: float = Field(default=1.0, gt=0.0, le=1.0, allow_inf_nan=False)
     seed: int | None = Field(default=None, ge=0, lt=1 << 63)
     stop: list[StopText] = Field(default=[], max_length=4)
     stream: bool = False
+    candidates: int = Field(default=1, ge=1, le=2)
+    """2: a pair of replies to compare, the second one by way of exploration."""
 
     @model_validator(mode="after")
-    def _one_prompt(self) -> Self:
+    def _possible(self) -> Self:
         if (self.prompt is None) == (self.messages is None):
             raise ValueError("give either prompt or messages")
+        if self.stream and self.candidates > 1:
+            raise ValueError("candidates cannot be streamed")
         return self
 
     def chat(self) -> list[dict[str, str]]:
@@ -75,25 +81,41 @@ class FeedbackRequest(_Request):
     """POST /feedback: `user_id` preferred `chosen` to `rejected` as the reply to the prompt."""
 
     user_id: UserId
-    chosen: Text
-    rejected: Text
+    chosen: Text | None = None
+    rejected: Text | None = None
     prompt: Text | None = None
     messages: Messages | None = None
-    generation_id: Annotated[str, StringConstraints(pattern=r"^gen-[0-9a-f]{32}$")] | None = None
+    generation_id: GenerationId | None = None
     """Take the prompt of this generation."""
     question_id: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")] | None = None
     """Take the prompt of this question of the bundle's bank; `chosen` and `rejected` are its two replies."""
+    chosen_generation_id: GenerationId | None = None
+    rejected_generation_id: GenerationId | None = None
+    """Take everything from these two generations, the `candidates` of one request."""
+    consent: bool = False
+    """The user agrees that the vote may be exported and train a later bundle."""
 
     @model_validator(mode="after")
     def _one_prompt(self) -> Self:
-        given = (self.prompt, self.messages, self.generation_id, self.question_id)
+        given = (self.prompt, self.messages, self.generation_id, self.question_id, self.chosen_generation_id)
         if sum(field is not None for field in given) != 1:
-            raise ValueError("give one of prompt, messages, generation_id and question_id")
+            raise ValueError("give one of prompt, messages, generation_id, question_id and chosen_generation_id")
         if self.messages is not None and all(message.role != "user" for message in self.messages):
             raise ValueError("messages hold no user turn")
-        if self.chosen == self.rejected:
+        by_id = self.chosen_generation_id is not None
+        if (self.rejected_generation_id is not None) != by_id:
+            raise ValueError("chosen_generation_id and rejected_generation_id come together")
+        if any((side is None) != by_id for side in (self.chosen, self.rejected)):
+            raise ValueError("give chosen and rejected, unless chosen_generation_id says what they are")
+        if not by_id and self.chosen == self.rejected:
             raise ValueError("chosen equals rejected")
         return self
+
+
+class ProfileRequest(_Request):
+    """PUT /users/{user_id}/profile. Null forgets it."""
+
+    profile: Profile | None
 
 
 def as_chat(prompt: str | None, messages: list[Message] | None) -> list[dict[str, str]]:
@@ -127,6 +149,12 @@ class GenerateResponse(_Response):
     personalization: PersonalizationInfo
 
 
+class CandidatesResponse(_Response):
+    """Two replies to one prompt, for `chosen_generation_id` and `rejected_generation_id` of /feedback."""
+
+    candidates: list[GenerateResponse]
+
+
 class FeedbackResponse(_Response):
     vote_id: str
     votes: int
@@ -141,12 +169,15 @@ class UserResponse(_Response):
     state: State
     votes: int | None
     bundle: str
+    profile: str | None
     effective_votes: int
-    """Votes that say something about the user's code: answers to distinct questions of the bundle's bank."""
+    """Votes that say something about the user's code: distinct pairs whose margins are known."""
+    outdated_votes: int
+    """Older votes that recent ones contradict: kept, but put aside."""
     uncertainty: float | None
     """1 when nothing is known beyond the population, falling towards 0; null without effective votes."""
     code: list[float] | None
-    """The user's code when it is short enough to be read; null for individual codes and for unknown users."""
+    """The inferred code when it is short enough to be read."""
 
 
 class Question(_Response):
@@ -169,3 +200,14 @@ class QuestionResponse(_Response):
 class DeletedVote(_Response):
     vote_id: str
     votes: int
+
+
+class ErasureReceipt(_Response):
+    """DELETE /users/{user_id}: how much was deleted."""
+
+    user_id: str
+    erased_at: str
+    votes: int
+    generations: int
+    codes: int
+    profiles: int

@@ -19,6 +19,7 @@ from idiolect.inference import Belief, Gaussian, Likelihood, Votes
 from idiolect.user_model import Array
 from training.batch import Pair, chat_layout, tokenize
 from training.config import RunConfig
+from training.errors import BadRunConfig
 from training.evaluate import pair_margins
 from training.policy import Policy
 from training.preferences import Preference
@@ -31,6 +32,7 @@ ACCEPTABLE = 0.9
 """A reply less likely, a token, than this share of all replies is offered to nobody."""
 NOISES = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3)
 TEMPERATURES = tuple(float(t) for t in np.geomspace(0.1, 10, 41))
+"""As shares of 1 / beta, at which the likelihood of votes is the trainer's own."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ def build_bank(run: RunConfig, policy: Policy, user_rows: dict[str, int]) -> Ban
     coordinates = Coordinates.of(policy)
     distinct = [pairs[place] for place in first_of.values()]
     table = margin_table(run, policy, distinct, coordinates)
-    likelihood = fit_likelihood(_own_margins(pairs, distinct, table, coordinates))
+    likelihood = fit_likelihood(_own_margins(pairs, distinct, table, coordinates), run.beta)
     mean, covariance = coordinates.points.mean(0), np.atleast_2d(np.cov(coordinates.points.T))
     covariance = covariance + np.eye(len(mean)) * 1e-3 * max(np.trace(covariance) / len(mean), 1e-12)
     open_ = _acceptable(run, policy, distinct)
@@ -86,18 +88,19 @@ def build_bank(run: RunConfig, policy: Policy, user_rows: dict[str, int]) -> Ban
         mean=mean,
         covariance=covariance,
         likelihood=likelihood,
+        length_normalized=run.length_normalized,
     )
 
 
 def margin_table(run: RunConfig, policy: Policy, pairs: Sequence[Pair], coordinates: Coordinates) -> Votes:
-    """Margins, times beta, of `chosen` over `rejected` as linear functions of z: the generic user's is at z = 0."""
+    """Margins of `chosen` over `rejected`, in nats, as linear functions of z: the generic user's is at z = 0."""
     reference = policy.reference(pairs, 2 * run.batch_pairs)
     n = len(coordinates.directions)
     user_model = policy.users.export()
 
     def margins(z: Floats) -> Floats:
         tokens = torch.from_numpy(user_model.user_tokens(coordinates.code(z)))
-        return run.beta * pair_margins(run, pairs, policy.score_tokens(pairs, tokens, 2 * run.batch_pairs), reference)
+        return pair_margins(run, pairs, policy.score_tokens(pairs, tokens, 2 * run.batch_pairs), reference)
 
     if policy.users.basis()[0] == "cluster":
         each = [margins(np.eye(n)[k]) for k in tqdm(range(n), desc="margins", disable=None)]
@@ -111,9 +114,14 @@ def margin_table(run: RunConfig, policy: Policy, pairs: Sequence[Pair], coordina
     return Votes.of(np.stack(slopes, axis=1), offsets)
 
 
-def fit_likelihood(margins: Floats) -> Likelihood:
-    """Temperature and noise of greatest likelihood for the margins [n] of votes under their owners' own codes."""
-    grid = [Likelihood(temperature, noise) for temperature in TEMPERATURES for noise in NOISES]
+def fit_likelihood(margins: Floats, beta: float) -> Likelihood:
+    """Temperature and noise of greatest likelihood for the margins [n] of votes under their owners' own codes.
+
+    Raises BadRunConfig when there are none.
+    """
+    if not len(margins):
+        raise BadRunConfig("bank: no user of the held-out comparisons is a trained one: votes cannot be calibrated")
+    grid = [Likelihood(temperature / beta, noise) for temperature in TEMPERATURES for noise in NOISES]
     return max(grid, key=lambda likelihood: float(np.log(likelihood.probability(margins)).sum()))
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import uuid
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,8 +20,12 @@ from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
+from server import metrics
 from server.engine.injection import InjectionName, Placed, build_injection
 from server.errors import EngineDead, GenerationFailed, PromptTooLong, RequestError
+
+LOW_PRIORITY = 10
+"""Of prompts that nobody waits for; vLLM computes smaller numbers first, and replies have 0."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +78,8 @@ class Engine:
         self.tokenizer = llm.renderer.tokenizer
         self.max_model_len: int = llm.model_config.max_model_len
         self.vocab_size: int = llm.model_config.get_vocab_size()
+        self.n_replies = 0
+        """How many replies are being written now."""
         self.lora_request: LoRARequest | None = None
         if config.adapter is not None:
             # vLLM caches adapters by this id, and keys KV on name and path: a new bundle is new in all three.
@@ -121,6 +128,8 @@ class Engine:
             stop=list(sampling.stop),
             output_kind=RequestOutputKind.DELTA,
         )
+        metrics.REQUESTS.labels("reply").inc()
+        self.n_replies += 1
         try:
             async for output in self.llm.generate(
                 self.engine_input(placed), params, request_id, lora_request=self.lora_request
@@ -137,6 +146,24 @@ class Engine:
             raise EngineDead("the engine has stopped") from error
         except (ValueError, GenerationError) as error:
             raise GenerationFailed(f"the engine refused or failed this request: {error}") from error
+        finally:
+            self.n_replies -= 1
+
+    async def score_reply(self, placed: Placed, reply: str) -> list[float]:
+        """Log-probability of each token of `reply` and of the end of the turn after it, as the trainer takes them.
+
+        At low priority. Raises PromptTooLong, EngineDead, GenerationFailed.
+        """
+        ids = [*self.tokenizer(reply, add_special_tokens=False)["input_ids"], self.tokenizer.eos_token_id]
+        whole = Placed([*placed.token_ids, *ids], placed.offset, placed.user_tokens)
+        if whole.n_tokens >= self.max_model_len:
+            raise PromptTooLong(f"prompt and reply have {whole.n_tokens} tokens, the model takes {self.max_model_len}")
+        try:
+            return await self.score(whole, len(placed.token_ids), f"score-{uuid.uuid4().hex}")
+        except EngineDeadError as error:
+            raise EngineDead("the engine has stopped") from error
+        except (ValueError, GenerationError) as error:
+            raise GenerationFailed(f"the engine refused or failed this request: {error}") from error
 
     async def score(self, placed: Placed, start: int, request_id: str) -> list[float]:
         """Log-probability of each token of `placed.token_ids[start:]` given all before it.
@@ -144,9 +171,10 @@ class Engine:
         `start` must lie behind the user tokens (start >= offset).
         """
         params = SamplingParams(max_tokens=1, temperature=0.0, prompt_logprobs=0)
+        metrics.REQUESTS.labels("score").inc()
         last = None
         async for output in self.llm.generate(
-            self.engine_input(placed), params, request_id, lora_request=self.lora_request
+            self.engine_input(placed), params, request_id, lora_request=self.lora_request, priority=LOW_PRIORITY
         ):
             last = output
         assert last is not None
@@ -183,6 +211,7 @@ def _engine_args(config: EngineConfig) -> AsyncEngineArgs:
         dtype="float32" if is_cpu() else "auto",
         generation_config="vllm",  # no sampling defaults (such as penalties) from the model's own files
         disable_log_stats=True,
+        scheduling_policy="priority",
         **lora,
         **build_injection(config.injection).engine_args(architecture, modules),
     )

@@ -20,6 +20,7 @@ from vllm.v1.engine.exceptions import EngineDeadError
 
 from idiolect.errors import IdiolectError
 from idiolect.layout import Layout
+from idiolect.profile import with_profile
 from server.engine.engine import Engine
 from server.engine.injection import Placed, UserTokens
 from server.errors import EngineDead, RequestError
@@ -59,12 +60,15 @@ class OpenAI:
         self._chat.engine, self._chat.layout = engine, layout
 
     async def chat(
-        self, request: ChatCompletionRequest, user_tokens: UserTokens
+        self, request: ChatCompletionRequest, user_tokens: UserTokens, profile: str | None = None
     ) -> tuple[int, dict[str, Any] | AsyncGenerator[str, None]]:
         """Status and answer: a JSON object, or the lines of an event stream."""
         token = _user_tokens.set(user_tokens)
         try:
             _check(request)
+            if profile is not None:
+                messages = with_profile([_flat(message) for message in request.messages], profile)
+                request = request.model_copy(update={"messages": messages})
             answer = await self._chat.create_chat_completion(request)
         except IdiolectError:
             raise
@@ -108,6 +112,12 @@ class _PersonalChat(OpenAIServingChat):  # type: ignore[misc]
     def _maybe_get_adapters(self, request: Any, supports_default_mm_loras: bool = False) -> Any:
         """Every request is served with the bundle's adapter, under the base model's name."""
         return self.engine.lora_request
+
+
+def _flat(message: Any) -> Any:
+    """The message with text parts joined, as vLLM would join them."""
+    parts = message["content"] if isinstance(message.get("content"), list) else None
+    return message if parts is None else {**message, "content": "\n".join(part["text"] for part in parts)}
 
 
 def _check(request: ChatCompletionRequest) -> None:

@@ -1,16 +1,22 @@
 """POST /feedback: a durable vote. Answered only when Redis has it, and counted once for each idempotency key."""
 
+import json
 import uuid
 from contextlib import suppress
-from typing import Annotated
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Request
+from fastapi import APIRouter, Header, Query, Request, Response
 
+from server import metrics
 from server.errors import RequestError, StoreUnavailable, UnknownGeneration
-from server.serving import serving
+from server.serving import Serving, serving
+from server.store.parquet import to_parquet
 from server.wire import FeedbackRequest, FeedbackResponse, as_chat
 
 router = APIRouter()
+
+CURSOR_HEADER = "x-idiolect-cursor"
+MAX_EXPORT = 10_000
 
 
 @router.post("/feedback")
@@ -21,30 +27,71 @@ async def feedback(
 ) -> FeedbackResponse:
     """Store one comparison. Repeat it with the same Idempotency-Key after any failure: it counts once."""
     live = serving(http.app)
-    if request.question_id is not None:
-        question = live.learner.question(request.question_id)
-        if {request.chosen, request.rejected} != {question.first, question.second}:
-            raise RequestError("chosen and rejected are not the two replies of the question")
-        messages, profile = [dict(message) for message in question.messages], None
-    elif request.generation_id is None:
-        messages, profile = as_chat(request.prompt, request.messages), None
-    else:
-        generation = await live.store.generation(request.generation_id)
-        if generation is None or generation["user_id"] != request.user_id:
-            raise UnknownGeneration(
-                f"generation {request.generation_id} is not known", hint="send prompt or messages instead"
-            )
+    vote = await _vote(live, request)
+    receipt = await live.store.votes.add(request.user_id, idempotency_key or uuid.uuid4().hex, vote)
+    if not receipt.duplicate:
+        metrics.VOTES.labels("bank" if request.question_id else "organic").inc()
+        if live.learner.infers:
+            # The vote is safe: when this fails, the next request of the user makes up for it.
+            with suppress(StoreUnavailable):
+                await live.learner.refresh(request.user_id)
+    return FeedbackResponse(vote_id=receipt.vote_id, votes=receipt.votes, duplicate=receipt.duplicate)
+
+
+@router.get("/feedback")
+async def export(
+    http: Request,
+    cursor: Annotated[str | None, Query(max_length=8192)] = None,
+    limit: Annotated[int, Query(ge=1, le=MAX_EXPORT)] = 1000,
+    format: Annotated[str, Query(pattern="^(ndjson|parquet)$")] = "ndjson",
+) -> Response:
+    """Votes whose users consented, oldest first in each shard, as `training` reads them (`format: feedback`).
+
+    The header `x-idiolect-cursor` resumes after them. It comes back unchanged when there is nothing more yet.
+    """
+    votes, after = await serving(http.app).store.votes.export(cursor, limit)
+    headers = {CURSOR_HEADER: after}
+    if format == "parquet":
+        return Response(to_parquet(votes), media_type="application/vnd.apache.parquet", headers=headers)
+    lines = "".join(json.dumps(vote, ensure_ascii=False) + "\n" for vote in votes)
+    return Response(lines, media_type="application/x-ndjson", headers=headers)
+
+
+async def _vote(live: Serving, request: FeedbackRequest) -> dict[str, Any]:
+    """The vote to store: the request, with what its ids stand for."""
+    chosen, rejected, profile = request.chosen, request.rejected, None
+    if request.chosen_generation_id is not None and request.rejected_generation_id is not None:
+        generation = await _generation(live, request.user_id, request.chosen_generation_id)
+        other = await _generation(live, request.user_id, request.rejected_generation_id)
+        if generation["messages"] != other["messages"]:
+            raise RequestError("the two generations reply to different prompts")
+        chosen, rejected = generation["text"], other["text"]
+        if chosen == rejected or not chosen or not rejected:
+            raise RequestError("the two generations cannot be compared: they are equal, or one is empty")
         messages, profile = generation["messages"], generation["profile"]
-    vote = {
+    elif request.question_id is not None:
+        question = live.learner.question(request.question_id)
+        if {chosen, rejected} != {question.first, question.second}:
+            raise RequestError("chosen and rejected are not the two replies of the question")
+        messages = [dict(message) for message in question.messages]
+    elif request.generation_id is not None:
+        generation = await _generation(live, request.user_id, request.generation_id)
+        messages, profile = generation["messages"], generation["profile"]
+    else:
+        messages = as_chat(request.prompt, request.messages)
+    return {
         "messages": messages,
         "profile": profile,
-        "chosen": request.chosen,
-        "rejected": request.rejected,
-        "generation_id": request.generation_id,
+        "chosen": chosen,
+        "rejected": rejected,
+        "generation_id": request.generation_id or request.chosen_generation_id,
+        "bundle_id": live.bundle.bundle_id,
+        "consent": request.consent,
     }
-    receipt = await live.store.add_vote(request.user_id, idempotency_key or uuid.uuid4().hex, vote)
-    if live.learner.infers and not receipt.duplicate:
-        # The vote is safe: when this fails, the next request of the user makes up for it.
-        with suppress(StoreUnavailable):
-            await live.learner.refresh(request.user_id)
-    return FeedbackResponse(vote_id=receipt.vote_id, votes=receipt.votes, duplicate=receipt.duplicate)
+
+
+async def _generation(live: Serving, user_id: str, generation_id: str) -> dict[str, Any]:
+    generation = await live.store.generation(user_id, generation_id)
+    if generation is None:
+        raise UnknownGeneration(f"generation {generation_id} is not known", hint="send prompt or messages instead")
+    return generation

@@ -1,10 +1,13 @@
 """POST /generate: one personalized reply, whole or streamed."""
 
+import asyncio
 import json
 import logging
+import time
 import uuid
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
+from dataclasses import replace
 
 from fastapi import APIRouter, Request, Response
 from sse_starlette import EventSourceResponse, ServerSentEvent
@@ -17,20 +20,23 @@ from server.errors import PromptTooLong, StoreUnavailable, body
 from server.personalize import Personalization
 from server.routes.caller import unless_caller_leaves
 from server.serving import Serving, serving
-from server.wire import GenerateRequest, GenerateResponse, PersonalizationInfo, Usage
+from server.wire import CandidatesResponse, GenerateRequest, GenerateResponse, PersonalizationInfo, Usage
 
 log = logging.getLogger(__name__)
 router = APIRouter()
 
+EXPLORING_TEMPERATURE = 0.8
+"""Least temperature of a second candidate, which should differ from the first."""
 
-@router.post("/generate", response_model=GenerateResponse)
+
+@router.post("/generate", response_model=GenerateResponse | CandidatesResponse)
 async def generate(request: GenerateRequest, http: Request) -> Response:
     """A reply in the way that `user_id` prefers. Streams server-sent events when `stream` is true."""
     live = serving(http.app)
-    messages = with_profile(request.chat(), request.profile)
-    token_ids = live.engine.encode_chat(messages)
-    offset = live.bundle.manifest.layout.offset(token_ids)
     who = await live.personalizer.find(request.user_id)
+    request = request.model_copy(update={"profile": request.profile or who.profile})
+    token_ids = live.engine.encode_chat(with_profile(request.chat(), request.profile))
+    offset = live.bundle.manifest.layout.offset(token_ids)
     placed = Placed(token_ids, offset, who.user_tokens)
     if placed.n_tokens >= live.engine.max_model_len:
         # Before the first byte, so that a stream too answers with a status.
@@ -47,7 +53,31 @@ async def generate(request: GenerateRequest, http: Request) -> Response:
     reply = Reply(live, request, placed, sampling, who)
     if request.stream:
         return EventSourceResponse(reply.events(), ping=15)
+    if request.candidates > 1:
+        return await _pair(http, reply, await _other(reply))
     return await reply.whole(http)
+
+
+async def _other(first: "Reply") -> "Reply":
+    """A second reply to compare with the first: drawn, and for a code that the user may have just as well."""
+    live, request = first.live, first.request
+    who = first.who
+    if request.user_id is not None:
+        with suppress(StoreUnavailable):
+            who = await live.personalizer.explore(request.user_id, who)
+    sampling = replace(first.sampling, temperature=max(first.sampling.temperature, EXPLORING_TEMPERATURE))
+    return Reply(live, request, replace(first.placed, user_tokens=who.user_tokens), sampling, who)
+
+
+async def _pair(http: Request, first: "Reply", second: "Reply") -> Response:
+    """Both replies, computed together."""
+    answers = await asyncio.gather(first.whole(http), second.whole(http))
+    if any(answer.status_code != 200 for answer in answers):
+        return Response(status_code=499)
+    return Response(
+        CandidatesResponse(candidates=[first.response(), second.response()]).model_dump_json(),
+        media_type="application/json",
+    )
 
 
 class Reply:
@@ -62,15 +92,17 @@ class Reply:
         who: Personalization,
     ) -> None:
         self.id = f"gen-{uuid.uuid4().hex}"
-        self._live, self._request, self._placed, self._sampling = live, request, placed, sampling
-        self._who = PersonalizationInfo.of(who)
+        self.live, self.request, self.placed, self.sampling = live, request, placed, sampling
+        self.who = who
+        self._info = PersonalizationInfo.of(who)
+        self._began_s = time.time()
         self._text = ""
         self._n_tokens = 0
         self._last: Chunk | None = None
 
     async def _chunks(self) -> AsyncGenerator[str, None]:
         """Pieces of text. Whoever leaves early aborts the generation."""
-        async with aclosing(self._live.engine.generate(self._placed, self._sampling, self.id)) as chunks:
+        async with aclosing(self.live.engine.generate(self.placed, self.sampling, self.id)) as chunks:
             async for chunk in chunks:
                 self._text += chunk.text
                 self._n_tokens += len(chunk.token_ids)
@@ -78,7 +110,7 @@ class Reply:
                 if chunk.text:
                     yield chunk.text
 
-    def _response(self) -> GenerateResponse:
+    def response(self) -> GenerateResponse:
         assert self._last is not None
         usage = Usage(
             prompt_tokens=self._last.n_prompt_tokens,
@@ -90,7 +122,7 @@ class Reply:
             text=self._text,
             finish_reason=self._last.finish_reason or "stop",
             usage=usage,
-            personalization=self._who,
+            personalization=self._info,
         )
 
     async def whole(self, http: Request) -> Response:
@@ -104,11 +136,11 @@ class Reply:
         if self._last is None or self._last.finish_reason is None:
             return Response(status_code=499)  # nobody is listening any more
         await self._remember()
-        return Response(self._response().model_dump_json(), media_type="application/json")
+        return Response(self.response().model_dump_json(), media_type="application/json")
 
     async def events(self) -> AsyncGenerator[ServerSentEvent, None]:
         """start, text..., then done or error. After the first byte no status can change, so errors are events."""
-        start = {"generation_id": self.id, "personalization": self._who.model_dump()}
+        start = {"generation_id": self.id, "personalization": self._info.model_dump()}
         yield ServerSentEvent(event="start", data=json.dumps(start))
         try:
             async for text in self._chunks():
@@ -117,18 +149,20 @@ class Reply:
             yield ServerSentEvent(event="error", data=json.dumps(body(error)))
             return
         await self._remember()
-        yield ServerSentEvent(event="done", data=self._response().model_dump_json(exclude={"text"}))
+        yield ServerSentEvent(event="done", data=self.response().model_dump_json(exclude={"text"}))
 
     async def _remember(self) -> None:
         """Keep prompt and reply for feedback by generation_id. A reply is worth more than this, so it may fail."""
+        if self.request.user_id is None:
+            return  # feedback is somebody's
         generation = {
-            "user_id": self._request.user_id,
-            "messages": self._request.chat(),
-            "profile": self._request.profile,
+            "user_id": self.request.user_id,
+            "messages": self.request.chat(),
+            "profile": self.request.profile,
             "text": self._text,
-            "bundle": self._who.bundle,
+            "bundle": self._info.bundle,
         }
         try:
-            await self._live.store.remember(self.id, generation)
+            await self.live.store.remember(self.request.user_id, self.id, generation, self._began_s)
         except StoreUnavailable:
             log.warning("generation %s cannot be kept for feedback: the store does not answer", self.id)

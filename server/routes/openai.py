@@ -25,7 +25,7 @@ async def chat_completions(request: ChatCompletionRequest, http: Request) -> Res
     except ValidationError as error:
         raise RequestError(f"user: {error.errors()[0]['msg']}") from None
     who = await live.personalizer.find(user_id)
-    answered = await unless_caller_leaves(http, live.openai.chat(request, who.user_tokens))
+    answered = await unless_caller_leaves(http, live.openai.chat(request, who.user_tokens, who.profile))
     if answered is None:
         return Response(status_code=499)  # nobody is listening any more
     status, answer = answered

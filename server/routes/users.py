@@ -1,16 +1,24 @@
-"""What is known of a user, what to ask the user next, and votes taken back."""
+"""What is known of a user, what to ask the user next, the profile, and everything taken back."""
 
+from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Request
 
 from server.errors import UnknownVote
 from server.serving import serving
-from server.wire import DeletedVote, Message, Question, QuestionResponse, UserId, UserResponse
+from server.wire import (
+    DeletedVote,
+    ErasureReceipt,
+    Message,
+    ProfileRequest,
+    Question,
+    QuestionResponse,
+    UserId,
+    UserResponse,
+)
 
 router = APIRouter()
-
-MAX_SHOWN_NUMBERS = 64
 
 UserPath = Annotated[UserId, Path()]
 VotePath = Annotated[str, Path(pattern=r"^\d{1,2}-\d{1,16}-\d{1,16}$")]
@@ -33,31 +41,54 @@ async def question(user_id: UserPath, http: Request) -> QuestionResponse:
     return QuestionResponse(user_id=user_id, question=asked, answered=answered)
 
 
+@router.put("/users/{user_id:path}/profile")
+async def put_profile(user_id: UserPath, request: ProfileRequest, http: Request) -> ProfileRequest:
+    """What the user says in words, for every later reply; null forgets it."""
+    await serving(http.app).store.put_profile(user_id, request.profile)
+    return request
+
+
 @router.delete("/users/{user_id:path}/votes/{vote_id}")
 async def delete_vote(user_id: UserPath, vote_id: VotePath, http: Request) -> DeletedVote:
     """Take one vote back: the user is then served as if it had never been given."""
     live = serving(http.app)
-    if not await live.store.delete_vote(user_id, vote_id):
+    if not await live.store.votes.take_back(user_id, vote_id):
         raise UnknownVote(f"user has no vote {vote_id}")
     who = await live.personalizer.find(user_id)
     return DeletedVote(vote_id=vote_id, votes=who.votes or 0)
 
 
+@router.delete("/users/{user_id:path}")
+async def erase(user_id: UserPath, http: Request) -> ErasureReceipt:
+    """Erase everything of a user. The user is then unknown; to erase an unknown user is no error."""
+    live = serving(http.app)
+    erased = await live.store.erase(user_id)
+    live.personalizer.forget(user_id)
+    return ErasureReceipt(
+        user_id=user_id,
+        erased_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        votes=erased.votes,
+        generations=erased.generations,
+        codes=erased.codes,
+        profiles=erased.profiles,
+    )
+
+
 @router.get("/users/{user_id:path}")
 async def user(user_id: UserPath, http: Request) -> UserResponse:
-    """State, votes and bundle of one user. An unknown user is no error."""
+    """What is known of one user. An unknown user is no error."""
     live = serving(http.app)
     who = await live.personalizer.find(user_id)
-    belief = None
-    if who.state in ("stored", "inferred"):
-        belief, _ = await live.learner.refresh(user_id)
+    known = await live.learner.refresh(user_id) if who.votes else None
     return UserResponse(
         user_id=user_id,
-        known=who.state in ("stored", "inferred") or bool(who.votes),
+        known=who.state in ("stored", "inferred") or bool(who.votes) or who.profile is not None,
         state=who.state,
         votes=who.votes,
         bundle=who.bundle_id,
-        effective_votes=0 if belief is None else belief.effective_votes,
-        uncertainty=None if belief is None else belief.uncertainty,
-        code=None if belief is None or len(belief.code) > MAX_SHOWN_NUMBERS else belief.code.tolist(),
+        profile=who.profile,
+        effective_votes=0 if known is None else known.effective_votes,
+        outdated_votes=0 if known is None else known.outdated_votes,
+        uncertainty=None if known is None else known.uncertainty,
+        code=None if known is None else known.shown_code,
     )

@@ -54,7 +54,7 @@ def test_the_table_holds_what_the_policy_says(trained):
         points, exact = np.concatenate([np.zeros((1, table.slopes.shape[1])), coordinates.points]), False
     for number, z in enumerate(points):
         tokens = torch.from_numpy(bundle.user_model.user_tokens(coordinates.code(z)))
-        true = run.beta * pair_margins(run, pairs, policy.score_tokens(pairs, tokens, 8), reference)
+        true = pair_margins(run, pairs, policy.score_tokens(pairs, tokens, 8), reference)
         if exact or number == 0:
             assert table.margins(z) == pytest.approx(true, abs=1e-3)
         else:
@@ -138,7 +138,7 @@ def test_a_bundle_must_have_the_bank_that_it_names(trained):
 def test_the_choice_is_informative_and_not_redundant():
     table = Votes.of(np.array([[3.0, 0], [3.0, 0.01], [0, 2.0], [0.1, 0]]))
     everything = np.ones(4, bool)
-    likelihood = fit_likelihood(np.full(50, 2.0))
+    likelihood = fit_likelihood(np.full(50, 2.0), 1.0)
     assert choose(table, np.zeros(2), np.eye(2), likelihood, everything, 2).tolist() in ([0, 2], [1, 2], [2, 1], [2, 0])
     assert choose(table, np.zeros(2), np.eye(2), likelihood, np.array([False, True, False, True]), 9).tolist() == [1, 3]
 
@@ -147,6 +147,6 @@ def test_temperature_and_noise_are_found_again():
     rng = np.random.default_rng(0)
     margins = 4 * rng.standard_normal(20_000)
     p = 0.9 / (1 + np.exp(-margins / 2)) + 0.05
-    found = fit_likelihood(np.where(rng.random(20_000) < p, margins, -margins))
+    found = fit_likelihood(np.where(rng.random(20_000) < p, margins, -margins), 1.0)
     assert found.temperature == pytest.approx(2, rel=0.15)
     assert found.noise == pytest.approx(0.1, abs=0.05)

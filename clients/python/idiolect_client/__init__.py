@@ -20,9 +20,11 @@ from idiolect_client.errors import (
     Unauthorized,
     UnexpectedResponse,
     UnknownGeneration,
+    UnknownQuestion,
+    UnknownVote,
 )
 from idiolect_client.request import Message, Options
-from idiolect_client.results import Generation, Personalization, Usage, User, Vote
+from idiolect_client.results import Erasure, Generation, Personalization, Question, Usage, User, Vote
 from idiolect_client.stream import AsyncStream, Stream
 
 __all__ = [
@@ -32,6 +34,7 @@ __all__ = [
     "BodyTooLarge",
     "Client",
     "EngineDead",
+    "Erasure",
     "Generation",
     "GenerationFailed",
     "IdempotencyConflict",
@@ -44,6 +47,7 @@ __all__ = [
     "Options",
     "Personalization",
     "PromptTooLong",
+    "Question",
     "StoreUnavailable",
     "Stream",
     "StreamInterrupted",
@@ -51,6 +55,8 @@ __all__ = [
     "Unauthorized",
     "UnexpectedResponse",
     "UnknownGeneration",
+    "UnknownQuestion",
+    "UnknownVote",
     "Usage",
     "User",
     "Vote",

@@ -1,7 +1,7 @@
 """The client for asyncio."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
 from types import TracebackType
 from typing import Self, Unpack
@@ -10,8 +10,17 @@ import httpx
 
 from idiolect_client import pauses, request
 from idiolect_client.errors import IdiolectClientError, api_error, transport_error
-from idiolect_client.request import Message, Options, Request
-from idiolect_client.results import Generation, User, Vote, parse
+from idiolect_client.request import Comparison, Options, Request
+from idiolect_client.results import (
+    Erasure,
+    Generation,
+    Question,
+    User,
+    Vote,
+    parse,
+    parse_candidates,
+    parse_question,
+)
 from idiolect_client.stream import AsyncStream
 
 
@@ -55,18 +64,21 @@ class AsyncClient:
         outgoing = request.generation(prompt, **options, stream=True)
         return AsyncStream(partial(self._send, outgoing, stream=True))
 
+    async def candidates(self, prompt: str | None = None, **options: Unpack[Options]) -> tuple[Generation, Generation]:
+        """Get two replies for the user to compare; `feedback` takes their ids.
+
+        Raises:
+            APIError: the server answered with an error, such as PromptTooLong or EngineDead.
+            TransportError: the server did not answer.
+            UnexpectedResponse: the answer is not two generations.
+        """
+        return parse_candidates((await self._send(request.candidates(prompt, options))).content)
+
     async def feedback(
-        self,
-        *,
-        user_id: str,
-        chosen: str,
-        rejected: str,
-        prompt: str | None = None,
-        messages: Sequence[Message] | None = None,
-        generation_id: str | None = None,
-        idempotency_key: str | None = None,
+        self, *, user_id: str, idempotency_key: str | None = None, **comparison: Unpack[Comparison]
     ) -> Vote:
-        """Tell which of two replies a user prefers, to a prompt, to messages or in a generation's place.
+        """Tell which of two replies a user prefers: to a prompt, to messages, in a generation's place, to a question,
+        or of two candidates.
 
         Without an idempotency_key, each call is a vote of its own.
 
@@ -75,10 +87,46 @@ class AsyncClient:
             TransportError: the server did not answer; the vote may have been counted.
             UnexpectedResponse: the answer is not a vote.
         """
-        response = await self._send(
-            request.feedback(user_id, chosen, rejected, prompt, messages, generation_id, idempotency_key)
-        )
-        return parse(Vote, response.content)
+        return parse(Vote, (await self._send(request.feedback(user_id, idempotency_key, comparison))).content)
+
+    async def question(self, user_id: str) -> Question | None:
+        """Get what to ask a user next: the two replies whose comparison would tell most, None if nothing would.
+
+        Raises:
+            APIError: the server answered with an error, such as Unauthorized.
+            TransportError: the server did not answer.
+            UnexpectedResponse: the answer is not a question.
+        """
+        return parse_question((await self._send(request.question(user_id))).content)
+
+    async def set_profile(self, user_id: str, profile: str | None) -> None:
+        """Store what a user says in words, for every later reply; None forgets it.
+
+        Raises:
+            APIError: the server answered with an error, such as InvalidRequest.
+            TransportError: the server did not answer.
+        """
+        await self._send(request.profile(user_id, profile))
+
+    async def take_back(self, user_id: str, vote_id: str) -> None:
+        """Take one vote back, as if it had never been given.
+
+        Raises:
+            UnknownVote: the user has no such vote.
+            APIError: the server answered with another error.
+            TransportError: the server did not answer; the vote may be gone.
+        """
+        await self._send(request.vote_taken_back(user_id, vote_id))
+
+    async def erase(self, user_id: str) -> Erasure:
+        """Erase everything of a user. Erasing an unknown one is no error.
+
+        Raises:
+            APIError: the server answered with an error, such as StoreUnavailable.
+            TransportError: the server did not answer.
+            UnexpectedResponse: the answer is not a receipt.
+        """
+        return parse(Erasure, (await self._send(request.erasure(user_id))).content)
 
     async def user(self, user_id: str) -> User:
         """Get what the server knows of a user.

@@ -72,6 +72,14 @@ class UnknownGeneration(APIError):
     """Feedback names a generation that the server does not (or no longer) know."""
 
 
+class UnknownQuestion(APIError):
+    """Feedback names a question that is not in the bank of the server's bundle."""
+
+
+class UnknownVote(APIError):
+    """The user has no such vote."""
+
+
 class IdempotencyConflict(APIError):
     """The idempotency key was used before with another vote."""
 
@@ -106,6 +114,8 @@ BY_CODE: dict[str, type[APIError]] = {
     "prompt_too_long": PromptTooLong,
     "body_too_large": BodyTooLarge,
     "unknown_generation": UnknownGeneration,
+    "unknown_question": UnknownQuestion,
+    "unknown_vote": UnknownVote,
     "idempotency_conflict": IdempotencyConflict,
     "unauthorized": Unauthorized,
     "store_unavailable": StoreUnavailable,

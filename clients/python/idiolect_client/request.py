@@ -1,7 +1,7 @@
 """One request to the server, before any connection. Both clients build their requests here."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypedDict
 from urllib.parse import quote
 from uuid import uuid4
@@ -83,24 +83,32 @@ def generation(
     return Request("POST", "/generate", idempotent=False, body=body)
 
 
-def feedback(
-    user_id: str,
-    chosen: str,
-    rejected: str,
-    prompt: str | None,
-    messages: Sequence[Message] | None,
-    generation_id: str | None,
-    idempotency_key: str | None,
-) -> Request:
+def candidates(prompt: str | None, options: Options) -> Request:
+    """Ask for two replies to compare."""
+    request = generation(prompt, **options)
+    return replace(request, body={**(request.body or {}), "candidates": 2})
+
+
+class Comparison(TypedDict, total=False):
+    """What `feedback` accepts: two texts and what they reply to, or the ids of two candidates."""
+
+    chosen: str
+    rejected: str
+    prompt: str | None
+    messages: Sequence[Message] | None
+    generation_id: str | None
+    """The generation whose prompt the texts reply to."""
+    question_id: str | None
+    """The question of the server's bank that the texts answer."""
+    chosen_generation_id: str
+    rejected_generation_id: str
+    consent: bool
+    """The user agrees that the vote may be exported and train a later bundle."""
+
+
+def feedback(user_id: str, idempotency_key: str | None, comparison: Comparison) -> Request:
     """Tell which of two replies a user prefers."""
-    body = _present(
-        user_id=user_id,
-        chosen=chosen,
-        rejected=rejected,
-        prompt=prompt,
-        messages=messages,
-        generation_id=generation_id,
-    )
+    body = _present(user_id=user_id, **comparison)
     # The key belongs to the request, not to an attempt: it is what makes repeating the request safe.
     headers = {"Idempotency-Key": uuid4().hex if idempotency_key is None else idempotency_key}
     return Request("POST", "/feedback", idempotent=True, body=body, headers=headers)
@@ -108,9 +116,33 @@ def feedback(
 
 def user(user_id: str) -> Request:
     """Ask what is known of a user."""
+    return Request("GET", _path(user_id), idempotent=True)
+
+
+def question(user_id: str) -> Request:
+    """Ask what to ask a user next."""
+    return Request("GET", f"{_path(user_id)}/question", idempotent=True)
+
+
+def profile(user_id: str, text: str | None) -> Request:
+    """Store what a user says in words, or forget it."""
+    return Request("PUT", f"{_path(user_id)}/profile", idempotent=True, body={"profile": text})
+
+
+def vote_taken_back(user_id: str, vote_id: str) -> Request:
+    """Take one vote back."""
+    # Not repeated after a broken connection: the second time the vote may be gone, which is an error.
+    return Request("DELETE", f"{_path(user_id)}/votes/{quote(vote_id, safe='')}", idempotent=False)
+
+
+def erasure(user_id: str) -> Request:
+    """Erase a user."""
+    return Request("DELETE", _path(user_id), idempotent=True)
+
+
+def _path(user_id: str) -> str:
     # quote leaves dots alone, and a path of "." or ".." would be resolved away before it is sent.
-    name = quote(user_id, safe="").replace(".", "%2E")
-    return Request("GET", f"/users/{name}", idempotent=True)
+    return f"/users/{quote(user_id, safe='').replace('.', '%2E')}"
 
 
 def ready() -> Request:

@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import dataclass, is_dataclass
-from typing import TypeVar, get_type_hints
+from typing import TypeVar, get_origin, get_type_hints
 
 from idiolect_client.errors import UnexpectedResponse
 
@@ -53,13 +53,44 @@ class Vote:
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """What the server knows of a user. `state` and `votes` are those of Personalization."""
+    """What the server knows of a user. `state` and `votes` are those of Personalization.
+
+    `effective_votes` are those that say something about the user, `outdated_votes` older ones that these contradict;
+    `uncertainty` falls from 1 to 0, None without effective votes.
+    """
 
     user_id: str
     known: bool
     state: str
     votes: int | None
     bundle: str
+    profile: str | None
+    effective_votes: int
+    outdated_votes: int
+    uncertainty: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Two replies for a user to compare. `messages` is what they reply to."""
+
+    question_id: str
+    messages: list[dict[str, str]]
+    first: str
+    second: str
+    expected_gain: float
+
+
+@dataclass(frozen=True, slots=True)
+class Erasure:
+    """How much of a user was deleted."""
+
+    user_id: str
+    erased_at: str
+    votes: int
+    generations: int
+    codes: int
+    profiles: int
 
 
 def parse(result: type[Result], content: bytes | str) -> Result:
@@ -69,6 +100,31 @@ def parse(result: type[Result], content: bytes | str) -> Result:
         UnexpectedResponse: it is not JSON, or a field is absent or of another type.
     """
     return build(result, decode(content))
+
+
+def parse_candidates(content: bytes | str) -> tuple[Generation, Generation]:
+    """Read two generations from JSON.
+
+    Raises:
+        UnexpectedResponse: it is not JSON, or not two generations.
+    """
+    match decode(content).get("candidates"):
+        case [first, second]:
+            return build(Generation, first), build(Generation, second)
+        case other:
+            raise UnexpectedResponse(f"The answer holds no two candidates: {other!r}")
+
+
+def parse_question(content: bytes | str) -> Question | None:
+    """Read a question from JSON, None when there is nothing left to ask.
+
+    Raises:
+        UnexpectedResponse: it is not JSON, or not a question.
+    """
+    value = decode(content)
+    if "question" not in value:
+        raise UnexpectedResponse(f"The answer holds no question: {content[:200]!r}")
+    return None if value["question"] is None else build(Question, value["question"])
 
 
 def decode(content: bytes | str) -> dict[str, object]:
@@ -99,7 +155,7 @@ def build(result: type[Result], value: object) -> Result:
         field = value.get(name)
         if isinstance(kind, type) and is_dataclass(kind):
             field = build(kind, field)
-        elif not isinstance(field, kind):
+        elif not isinstance(field, get_origin(kind) if get_origin(kind) is list else kind):
             raise UnexpectedResponse(f"{result.__name__}.{name} is not {kind}: {field!r}")
         fields[name] = field
     return result(**fields)

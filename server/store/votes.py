@@ -1,0 +1,282 @@
+"""The votes: an append-only stream a shard is the record, and a hash a user says which of them are the user's.
+
+A stream entry holds a whole vote as JSON. Votes leave it only when their user takes them back or is erased.
+"""
+
+import base64
+import binascii
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from redis.exceptions import ResponseError
+
+from idiolect.bank import pair_id
+from server.errors import IdempotencyConflict, RequestError
+from server.store.connection import N_SHARDS, Connection, count, mapped, shard
+
+KEY_TTL_S = 30 * 24 * 3600
+ABANDONED_MS = 60_000
+"""A vote that a scorer took and did not finish goes to another one after this time."""
+
+_RAISE_REVISION = """
+local function raise_revision(key)
+  local time = redis.call('TIME')
+  local now = time[1] * 1000000 + time[2]
+  local before = tonumber(redis.call('GET', key) or '0') or 0
+  redis.call('SET', key, string.format('%.0f', math.max(now, before + 1)))
+end
+"""
+"""Revisions are times in microseconds, so that one from before an erasure never comes back."""
+
+_ADD = (
+    _RAISE_REVISION
+    + """
+local seen = redis.call('GET', KEYS[2])
+if seen then
+  return {1, seen, redis.call('GET', KEYS[3]) or '0'}
+end
+local count = redis.call('GET', KEYS[3])
+if count and not string.match(count, '^%d+$') then
+  redis.call('DEL', KEYS[3])
+end
+local id = redis.call('XADD', KEYS[1], '*', 'vote', ARGV[1])
+local made = ARGV[2] .. id
+redis.call('SET', KEYS[2], made, 'EX', ARGV[3])
+redis.call('HSET', KEYS[4], id, ARGV[4])
+raise_revision(KEYS[5])
+return {0, made, tostring(redis.call('INCR', KEYS[3]))}
+"""
+)
+"""Look up the key, append the vote, remember the key and count, in one step: no crash leaves some of them done."""
+
+_TAKE_BACK = (
+    _RAISE_REVISION
+    + """
+local given = redis.call('HGET', KEYS[1], ARGV[1])
+if not given then
+  return 0
+end
+redis.call('HDEL', KEYS[1], ARGV[1])
+redis.call('XDEL', KEYS[2], ARGV[1])
+redis.call('DECR', KEYS[3])
+redis.call('DEL', ARGV[2] .. cjson.decode(given)['key'])
+raise_revision(KEYS[4])
+return 1
+"""
+)
+
+_TOUCH = (
+    _RAISE_REVISION
+    + """
+if redis.call('EXISTS', KEYS[1]) == 1 then
+  raise_revision(KEYS[1])
+end
+"""
+)
+"""The user's votes mean something new. A user who was erased meanwhile stays erased."""
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """An accepted vote. `duplicate` when the same key had brought it before."""
+
+    vote_id: str
+    votes: int
+    duplicate: bool
+
+
+@dataclass(frozen=True)
+class GivenVote:
+    """What inference needs of a vote: the pair (idiolect.bank.pair_id), and whether its first side was preferred."""
+
+    pair_id: str
+    first: bool
+
+
+@dataclass(frozen=True)
+class Given:
+    """All votes of a user by their stream ids, at one revision (0: never voted); the record of the trained code."""
+
+    votes: dict[str, GivenVote]
+    revision: int
+    trained: bytes | None
+
+
+@dataclass(frozen=True)
+class Unscored:
+    """A vote that a scorer has taken: `vote` is None when it was taken back meanwhile."""
+
+    place: tuple[int, str]
+    vote: dict[str, Any] | None
+
+    @property
+    def given_ms(self) -> int:
+        """When it was given, in Unix milliseconds."""
+        return int(self.place[1].partition("-")[0])
+
+
+class VoteLog:
+    """Every method raises StoreUnavailable when Redis does not answer in time."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._redis = connection
+        self._add = connection.register_script(_ADD)
+        self._take_back = connection.register_script(_TAKE_BACK)
+        self._touch = connection.register_script(_TOUCH)
+
+    async def add(self, user_id: str, key: str, vote: Mapping[str, Any]) -> Receipt:
+        """Append a vote, once for each (user, key).
+
+        Raises IdempotencyConflict when the key came with another vote before. When this raises StoreUnavailable the
+        vote may or may not be stored; repeating it with the same key settles that without counting it twice.
+        """
+        tag = shard(user_id)
+        payload = json.dumps({"user_id": user_id, **vote}, sort_keys=True, ensure_ascii=False)
+        digest = hashlib.sha256(payload.encode()).hexdigest()[:32]
+        name = hashlib.sha256(f"{user_id}\0{key}".encode()).hexdigest()[:32]
+        pair = pair_id(vote["messages"], vote["chosen"], vote["rejected"])
+        given = json.dumps({"pair": pair, "first": vote["chosen"] < vote["rejected"], "key": name})
+        keys = [f"idiolect:{tag}:votes", f"idiolect:{tag}:key:{name}"]
+        keys += [f"idiolect:{tag}:{kind}:{user_id}" for kind in ("count", "given", "revision")]
+        async with mapped():
+            duplicate, made, votes = await self._add(keys, [payload, digest, KEY_TTL_S, given])
+        seen, stream_id = made.decode()[:32], made.decode()[32:]
+        if seen != digest:
+            raise IdempotencyConflict(
+                "this idempotency key was used for another vote", hint="use a fresh key for each vote"
+            )
+        return Receipt(f"{tag[1:-1]}-{stream_id}", count(votes), bool(duplicate))
+
+    async def take_back(self, user_id: str, vote_id: str) -> bool:
+        """Remove one vote, as if it had never been given; False when the user has no such vote."""
+        tag, (number, _, stream_id) = shard(user_id), vote_id.partition("-")
+        keys = [f"idiolect:{tag}:given:{user_id}", f"idiolect:{tag}:votes"]
+        keys += [f"idiolect:{tag}:count:{user_id}", f"idiolect:{tag}:revision:{user_id}"]
+        if tag != f"{{{number}}}":
+            return False
+        async with mapped():
+            return bool(await self._take_back(keys, [stream_id, f"idiolect:{tag}:key:"]))
+
+    async def given(self, bundle_id: str, user_id: str) -> Given:
+        """A user's votes, in one round trip and at one moment."""
+        tag = shard(user_id)
+        async with mapped():
+            pipeline = self._redis.pipeline(transaction=True)
+            pipeline.hgetall(f"idiolect:{tag}:given:{user_id}")
+            pipeline.mget(f"idiolect:{tag}:revision:{user_id}", f"idiolect:{tag}:code:{bundle_id}:{user_id}")
+            votes, (revision, trained) = await pipeline.execute()
+        found = {stream_id.decode(): _given_vote(value) for stream_id, value in votes.items()}
+        return Given({stream_id: vote for stream_id, vote in found.items() if vote}, count(revision), trained)
+
+    async def touch(self, user_id: str) -> None:
+        """Have the user's code inferred anew: a pair of the user's has been scored."""
+        async with mapped():
+            await self._touch([f"idiolect:{shard(user_id)}:revision:{user_id}"])
+
+    async def export(self, cursor: str | None, n_entries: int) -> tuple[list[dict[str, Any]], str]:
+        """Votes after `cursor` whose users consented, as training reads them, and the cursor after these.
+
+        Looks at `n_entries` votes at most; when the cursor comes back as it was, there are no more yet.
+        Raises RequestError for a cursor that is not ours.
+        """
+        seen = _decode_cursor(cursor)
+        votes: list[dict[str, Any]] = []
+        left = n_entries
+        for number in range(N_SHARDS):
+            if left == 0:
+                break
+            after = f"({seen[number]}" if number in seen else "-"
+            async with mapped():
+                entries = await self._redis.xrange(f"idiolect:{{{number}}}:votes", min=after, count=left)
+            left -= len(entries)
+            for stream_id, fields in entries:
+                seen[number] = stream_id.decode()
+                vote = _vote(fields)
+                if vote is not None and vote.pop("consent", False):
+                    milliseconds = int(seen[number].partition("-")[0])
+                    votes.append({**vote, "vote_id": f"{number}-{seen[number]}", "time": milliseconds / 1000})
+        return votes, _encode_cursor(seen)
+
+    async def unscored(self, bundle_id: str, consumer: str, n_votes: int) -> list[Unscored]:
+        """Take up to `n_votes` a shard that no scorer of this bundle has finished: new ones and abandoned ones.
+
+        A bundle starts with the first vote ever given, since its margins are its own. What is taken must be given to
+        `scored`; a scorer that dies before leaves it to another.
+        """
+        group = f"scorer:{bundle_id}"
+        streams = [f"idiolect:{{{number}}}:votes" for number in range(N_SHARDS)]
+        async with mapped():
+            pipeline = self._redis.pipeline(transaction=False)
+            for stream in streams:
+                pipeline.xautoclaim(stream, group, consumer, ABANDONED_MS, count=n_votes)
+                pipeline.xreadgroup(group, consumer, {stream: ">"}, count=n_votes)
+            answers = await pipeline.execute(raise_on_error=False)
+            if any(isinstance(answer, ResponseError) and "NOGROUP" in str(answer) for answer in answers):
+                pipeline = self._redis.pipeline(transaction=False)
+                for stream in streams:
+                    pipeline.xgroup_create(stream, group, id="0", mkstream=True)
+                await pipeline.execute(raise_on_error=False)  # where it is there already, that is an error
+                return []
+            for answer in answers:
+                if isinstance(answer, Exception):
+                    raise answer
+        found = []
+        for number in range(N_SHARDS):
+            claimed, new = answers[2 * number][1], answers[2 * number + 1]
+            read = new[0][1] if new else []
+            found += [Unscored((number, i.decode()), fields and _vote(fields)) for i, fields in [*claimed, *read]]
+        return found
+
+    async def scored(self, bundle_id: str, vote: Unscored) -> None:
+        """The vote needs no more scoring under this bundle."""
+        number, stream_id = vote.place
+        async with mapped():
+            await self._redis.xack(f"idiolect:{{{number}}}:votes", f"scorer:{bundle_id}", stream_id)
+
+    async def backlog(self, bundle_id: str) -> int:
+        """How many votes scorers of this bundle have yet to finish."""
+        async with mapped():
+            pipeline = self._redis.pipeline(transaction=False)
+            for number in range(N_SHARDS):
+                pipeline.xinfo_groups(f"idiolect:{{{number}}}:votes")
+            answers = await pipeline.execute(raise_on_error=False)
+        name = f"scorer:{bundle_id}".encode()
+        groups = [group for answer in answers if isinstance(answer, list) for group in answer if group["name"] == name]
+        return sum(group["pending"] + (group.get("lag") or 0) for group in groups)
+
+
+def _vote(fields: Mapping[bytes, bytes]) -> dict[str, Any] | None:
+    """A stream entry's vote; what we did not write is no vote."""
+    try:
+        vote = json.loads(fields[b"vote"])
+    except (ValueError, KeyError):
+        return None
+    return vote if isinstance(vote, dict) and {"user_id", "messages", "chosen", "rejected"} <= vote.keys() else None
+
+
+def _given_vote(value: bytes) -> GivenVote | None:
+    try:
+        fields = json.loads(value)
+        return GivenVote(str(fields["pair"]), bool(fields["first"]))
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _encode_cursor(seen: Mapping[int, str]) -> str:
+    return base64.urlsafe_b64encode(json.dumps(seen, separators=(",", ":"), sort_keys=True).encode()).decode()
+
+
+def _decode_cursor(cursor: str | None) -> dict[int, str]:
+    try:
+        seen = json.loads(base64.urlsafe_b64decode(cursor or "e30="))
+        places = {int(number): str(stream_id) for number, stream_id in seen.items()}
+    except (ValueError, AttributeError, binascii.Error):
+        raise RequestError("cursor: not one of ours", hint="start without a cursor") from None
+    for number, stream_id in places.items():
+        halves = stream_id.split("-")
+        if not (0 <= number < N_SHARDS and len(halves) == 2 and all(half.isdigit() for half in halves)):
+            raise RequestError("cursor: not one of ours", hint="start without a cursor")
+    return places
