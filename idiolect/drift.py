@@ -1,17 +1,20 @@
 """Does a user still want what the older votes say? If recent ones contradict them, the older ones are put aside.
 
-The test is the running log-loss: over the last w votes, how many nats more does the belief from the votes before them
-lose than the generic user, who knows nothing of this one? A belief that is right loses more than ALARM_NATS with a
-probability of at most exp(-ALARM_NATS), since the ratio of likelihoods is a martingale (Ville's inequality).
+Two stories are compared: that one wish explains all votes, and that the last w votes are those of another user, who
+knows nothing of the first. When the second is better by ALARM_NATS of evidence, for the w that is best for it, the
+votes before those w are outdated.
 """
 
 import numpy as np
+from numpy.typing import NDArray
 
-from idiolect.inference import Likelihood, Prior, Votes
+from idiolect.inference import Floats, Likelihood, Prior, Votes
 
-ALARM_NATS = 4.0
-SPANS = tuple(int(w) for w in np.unique(np.geomspace(2, 512, 17).round()))
-"""How many recent votes are held against the older ones: every length up to a factor of the square root of 2."""
+ALARM_NATS = 3.0
+SPANS = (2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 128, 256)
+"""Which w are tried."""
+LATEST = 8
+"""Where at most one of so many latest votes contradicts the belief from all votes, no wish has changed."""
 
 
 def outdated(votes: Votes, prior: Prior, likelihood: Likelihood) -> int:
@@ -23,14 +26,16 @@ def outdated(votes: Votes, prior: Prior, likelihood: Likelihood) -> int:
     spans = np.array([w for w in SPANS if w < n], np.int64)
     if not len(spans):
         return 0
+    belief = prior.infer(votes, likelihood)
+    if (prior.predict(belief, votes, likelihood)[-LATEST:] < 0.5).sum() <= 1:
+        return 0
     recent = np.arange(n) >= n - spans[:, None]  # [W, N]
-    before = Votes(
-        np.broadcast_to(votes.slopes, (len(spans), *votes.slopes.shape)),
-        np.broadcast_to(votes.offsets, recent.shape),
-        votes.weights * ~recent,
-    )
-    known = prior.predict(prior.infer(before, likelihood), before, likelihood)
-    generic = prior.predict(prior.infer(Votes.none(votes.slopes.shape[-1]), likelihood), votes, likelihood)
-    loss = (recent * votes.weights * (np.log(generic) - np.log(known))).sum(-1)
-    worst = int(loss.argmax())
-    return n - int(spans[worst]) if loss[worst] > ALARM_NATS else 0
+
+    def evidence(which: NDArray[np.bool_]) -> Floats:
+        slopes = np.broadcast_to(votes.slopes, (len(spans), *votes.slopes.shape))
+        offsets = np.broadcast_to(votes.offsets, recent.shape)
+        return prior.evidence(Votes(slopes, offsets, votes.weights * which), likelihood)
+
+    changed = evidence(recent) + evidence(~recent) - prior.evidence(votes, likelihood)
+    best = int(changed.argmax())
+    return n - int(spans[best]) if changed[best] > ALARM_NATS else 0

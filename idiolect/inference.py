@@ -15,6 +15,7 @@ The last two take margins to be linear in the code, m(code) = offset + slopes . 
 at the mode says (Laplace).
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -112,6 +113,10 @@ class Prior(Protocol):
         """Expected information, in nats, of the answer to each of n questions, [n]; `belief` is of one user."""
         ...
 
+    def evidence(self, votes: Votes, likelihood: Likelihood) -> Floats:
+        """log P(all the votes) of a user of whom nothing else is known, [...]."""
+        ...
+
     def draw(self, belief: Belief, generator: np.random.Generator) -> Belief:
         """One user, at random, that `belief` takes for possible."""
         ...
@@ -125,8 +130,7 @@ class Mixture:
 
     def infer(self, votes: Votes, likelihood: Likelihood) -> Belief:
         """P(k | votes), by Bayes' rule."""
-        each = likelihood.probability(votes.offsets[..., None] + votes.slopes)
-        evidence = np.log(self.share) + np.einsum("...n,...nk->...k", votes.weights, np.log(each))
+        evidence = self._joint(votes, likelihood)
         code = np.exp(evidence - evidence.max(-1, keepdims=True))
         code /= code.sum(-1, keepdims=True)
         return Belief(code, code[..., None] * np.eye(len(self.share)) - code[..., None] * code[..., None, :])
@@ -139,6 +143,15 @@ class Mixture:
         """BALD (Houlsby et al. 2011): entropy of the expected answer minus expected entropy of the answer."""
         each = likelihood.probability(questions.offsets[..., None] + questions.slopes)
         return _entropy(each @ belief.code) - _entropy(each) @ belief.code
+
+    def evidence(self, votes: Votes, likelihood: Likelihood) -> Floats:
+        return np.asarray(np.logaddexp.reduce(self._joint(votes, likelihood), axis=-1), np.float64)
+
+    def _joint(self, votes: Votes, likelihood: Likelihood) -> Floats:
+        """log P(k and the votes), [..., K]."""
+        each = likelihood.probability(votes.offsets[..., None] + votes.slopes)
+        joint = np.log(self.share) + np.einsum("...n,...nk->...k", votes.weights, np.log(each))
+        return np.asarray(joint, np.float64)
 
     def draw(self, belief: Belief, generator: np.random.Generator) -> Belief:
         cluster = generator.choice(len(self.share), p=belief.code)
@@ -179,6 +192,16 @@ class Simplex:
         _, curvature = _expand(votes, w, likelihood)
         return Belief(w, _tangent_inverse(curvature + _diagonal(pull / w**2)))
 
+    def evidence(self, votes: Votes, likelihood: Likelihood) -> Floats:
+        """By Laplace's method in the K - 1 directions along the simplex."""
+        belief, k, pull = self.infer(votes, likelihood), len(self.center), self.strength * self.center
+        density = math.lgamma(k + self.strength) - sum(math.lgamma(1 + a) for a in pull)
+        density = density + (pull * np.log(belief.code)).sum(-1) + _log_likelihood(votes, belief.code, likelihood)
+        # The determinant along the simplex: its covariance is zero across, where we put a one.
+        along = belief.covariance + np.full((k, k), 1 / k)
+        volume = (k - 1) * math.log(2 * math.pi) / 2 + np.linalg.slogdet(along)[1] / 2 - math.log(k) / 2
+        return np.asarray(density + volume, np.float64)
+
     def draw(self, belief: Belief, generator: np.random.Generator) -> Belief:
         w = np.maximum(_gaussian_draw(belief, generator), SMALLEST)
         return Belief(w / w.sum(), np.zeros_like(belief.covariance))
@@ -218,6 +241,15 @@ class Gaussian:
                 break
         _, curvature = _expand(votes, z, likelihood)
         return Belief(z, np.linalg.inv(curvature + precision))
+
+    def evidence(self, votes: Votes, likelihood: Likelihood) -> Floats:
+        """By Laplace's method."""
+        belief = self.infer(votes, likelihood)
+        away = belief.code - self.mean
+        squares = np.einsum("...i,ij,...j->...", away, np.linalg.inv(self.covariance), away)
+        shrinkage = np.linalg.slogdet(belief.covariance)[1] - np.linalg.slogdet(self.covariance)[1]
+        log_likelihood = _log_likelihood(votes, belief.code, likelihood)
+        return np.asarray(log_likelihood - squares / 2 + shrinkage / 2, np.float64)
 
     def draw(self, belief: Belief, generator: np.random.Generator) -> Belief:
         return Belief(_gaussian_draw(belief, generator), np.zeros_like(belief.covariance))

@@ -156,3 +156,49 @@ def test_no_question_twice_and_none_that_is_not_worth_it():
 
 def test_forgetting_halves():
     assert forget(np.array([0, 4, 8]), 4) == pytest.approx([1, 0.5, 0.25])
+
+
+@pytest.mark.parametrize("name", PRIORS)
+def test_evidence_is_the_integral_over_users(name):
+    """Against a Monte Carlo mean over the prior; Laplace's method is half a nat near it for a few votes."""
+    prior, votes = PRIORS[name], draw_votes(8, 4)
+    rng = np.random.default_rng(0)
+    users = {
+        "mixture": lambda: np.eye(K)[rng.choice(K, size=200_000, p=CENTER)],
+        "simplex": lambda: rng.dirichlet(1 + prior.strength * prior.center, size=200_000),
+        "gaussian": lambda: rng.multivariate_normal(prior.mean, prior.covariance, size=200_000),
+    }[name]()
+    each = NOISY.probability(votes.offsets + users @ votes.slopes.T).prod(-1)
+    exact = name == "mixture"
+    assert prior.evidence(votes, NOISY) == pytest.approx(np.log(each.mean()), abs=0.02 if exact else 0.5)
+
+
+@pytest.mark.parametrize("name", PRIORS)
+def test_predictions_are_calibrated_for_the_population(name):
+    """P(vote) averaged over what a belief is unsure of is how often such votes happen."""
+    prior, rng = PRIORS[name], np.random.default_rng(1)
+    ratios = []
+    for seed in range(300):
+        user = {
+            "mixture": lambda: np.eye(K)[rng.choice(K, p=CENTER)],
+            "simplex": lambda: rng.dirichlet(1 + prior.strength * prior.center),
+            "gaussian": lambda: rng.multivariate_normal(prior.mean, prior.covariance),
+        }[name]()
+        votes = draw_votes(seed, 9)
+        happened = rng.random(9) < NOISY.probability(votes.offsets + votes.slopes @ user)
+        signs = np.where(happened, 1, -1)
+        seen = Votes.of(signs[:5, None] * votes.slopes[:5], signs[:5] * votes.offsets[:5])
+        new = Votes.of(votes.slopes[5:], votes.offsets[5:])
+        ratios.append(happened[5:].mean() - prior.predict(prior.infer(seen, NOISY), new, NOISY).mean())
+    assert np.mean(ratios) == pytest.approx(0, abs=4 * np.std(ratios) / np.sqrt(len(ratios)) + 0.01)
+
+
+@pytest.mark.parametrize("name", PRIORS)
+def test_draws_are_users_that_the_belief_allows(name):
+    prior, rng = PRIORS[name], np.random.default_rng(2)
+    belief = prior.infer(draw_votes(9, 3), NOISY)
+    drawn = np.array([prior.draw(belief, rng).code for _ in range(3000)])
+    assert drawn.mean(0) == pytest.approx(belief.code, abs=0.12)
+    if name != "gaussian":
+        assert drawn.min() >= 0
+        assert drawn.sum(1) == pytest.approx(1)

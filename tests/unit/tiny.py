@@ -10,11 +10,12 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from training.config import RunConfig
 
 
-def tiny_model(path: Path, tokenizer_from: Path) -> Path:
+def tiny_model(path: Path, tokenizer_from: Path, hidden_size: int = 16) -> Path:
+    """`hidden_size` of at least 64 makes heads that vLLM has kernels for."""
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=49152,
-        hidden_size=16,
+        hidden_size=hidden_size,
         intermediate_size=32,
         num_hidden_layers=2,
         num_attention_heads=2,
