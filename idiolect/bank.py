@@ -19,8 +19,9 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from idiolect.errors import BundleCorrupt, BundleShapeMismatch
-from idiolect.inference import Belief, Floats, Gaussian, Likelihood, Mixture, Prior, Simplex, Votes
+from idiolect.inference import Gaussian, Mixture, Prior, Simplex
 from idiolect.user_model import Array, UserModel
+from idiolect.votes import Belief, Floats, Likelihood, Votes
 
 QUESTIONS = "bank.jsonl"
 TABLE = "bank.safetensors"

@@ -30,7 +30,6 @@ from idiolect.errors import (
     BundleShapeMismatch,
     UserCodeError,
 )
-from idiolect.inference import Votes
 from idiolect.layout import Layout
 from idiolect.manifest import (
     FORMAT_VERSION,
@@ -43,6 +42,7 @@ from idiolect.manifest import (
     UserModelShape,
 )
 from idiolect.user_model import Array, UserModel
+from idiolect.votes import Votes
 
 MANIFEST = "manifest.json"
 BASIS = "basis.safetensors"

@@ -8,7 +8,8 @@ votes before those w are outdated.
 import numpy as np
 from numpy.typing import NDArray
 
-from idiolect.inference import Floats, Likelihood, Prior, Votes
+from idiolect.inference import Prior
+from idiolect.votes import Floats, Likelihood, Votes
 
 ALARM_NATS = 3.0
 SPANS = (2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 128, 256)

@@ -17,8 +17,9 @@ from idiolect.bank import Question
 from idiolect.bundle import Bundle
 from idiolect.drift import outdated
 from idiolect.errors import UserCodeError
-from idiolect.inference import Belief, Floats, Votes, next_question
+from idiolect.inference import next_question
 from idiolect.user_model import Array
+from idiolect.votes import Belief, Floats, Votes
 from server import metrics
 from server.errors import UnknownQuestion
 from server.store.record import decode_code, encode_code

@@ -20,7 +20,7 @@ import numpy as np
 from idiolect.bank import pair_id
 from idiolect.bundle import Bundle
 from idiolect.errors import LayoutError
-from idiolect.inference import Floats
+from idiolect.votes import Floats
 from server import metrics
 from server.engine.engine import Engine
 from server.engine.injection import Placed, UserTokens

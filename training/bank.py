@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from idiolect.bank import Bank, Question
-from idiolect.inference import Belief, Gaussian, Likelihood, Votes
+from idiolect.inference import Gaussian
 from idiolect.user_model import Array
+from idiolect.votes import Belief, Likelihood, Votes
 from training.batch import Pair, chat_layout, tokenize
 from training.config import RunConfig
 from training.errors import BadRunConfig

@@ -30,8 +30,8 @@ from typing import Any
 import numpy as np
 from redis.exceptions import RedisError
 
-from idiolect.inference import Floats
 from idiolect.user_model import Array
+from idiolect.votes import Floats
 from server.store.connection import N_SHARDS, connect, count, mapped, shard
 from server.store.record import encode_code
 from server.store.votes import VoteLog

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import redis
 
+from server.store.connection import N_SHARDS
 from server.store.record import encode_code
-from server.store.store import N_SHARDS
 from tests.conftest import Live
 from tests.live import DEMO_BUNDLE, ROOT
 from tests.unit.bundles import refused_flips

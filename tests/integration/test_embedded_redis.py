@@ -11,6 +11,8 @@ from server.errors import SettingsError, StoreUnavailable
 from server.store.embedded import EmbeddedRedis
 from server.store.store import Store
 
+VOTE = {"messages": [{"role": "user", "content": "p"}], "chosen": "a", "rejected": "b"}
+
 
 async def answering(store: Store) -> None:
     for _ in range(100):
@@ -27,7 +29,7 @@ def test_killed_it_comes_back_with_every_vote(tmp_path: Path):
         await embedded.start()
         store = Store(embedded.url)
         await answering(store)
-        first = await store.add_vote("ada", "k1", {"chosen": "a", "rejected": "b"})
+        first = await store.votes.add("ada", "k1", VOTE)
         assert first.votes == 1
         killed = embedded.pid
         assert killed is not None
@@ -35,7 +37,7 @@ def test_killed_it_comes_back_with_every_vote(tmp_path: Path):
         await asyncio.sleep(0.5)
         await answering(store)
         assert embedded.pid != killed
-        again = await store.add_vote("ada", "k1", {"chosen": "a", "rejected": "b"})
+        again = await store.votes.add("ada", "k1", VOTE)
         assert (again.duplicate, again.vote_id, again.votes) == (True, first.vote_id, 1)
         await store.close()
         await embedded.stop()

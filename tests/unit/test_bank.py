@@ -11,7 +11,8 @@ import torch
 from idiolect.bank import QUESTIONS, TABLE, Bank, pair_id
 from idiolect.bundle import Bundle
 from idiolect.errors import BundleCorrupt, BundleMissing, BundleShapeMismatch, IdiolectError
-from idiolect.inference import Votes, next_question
+from idiolect.inference import next_question
+from idiolect.votes import Votes
 from tests.unit.tiny import tiny_model, tiny_run
 from training.bank import Coordinates, choose, fit_likelihood, margin_table
 from training.batch import chat_layout, tokenize

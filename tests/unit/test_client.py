@@ -18,6 +18,18 @@ from idiolect_client.events import Event, EventDecoder
 PERSONALIZATION = {"state": "stored", "bundle": "b1", "votes": 3}
 USAGE = {"prompt_tokens": 5, "completion_tokens": 2, "cached_tokens": 4}
 END = {"generation_id": "gen-1", "finish_reason": "stop", "usage": USAGE, "personalization": PERSONALIZATION}
+USER = {
+    "user_id": "ada",
+    "known": True,
+    "state": "inferred",
+    "votes": 3,
+    "bundle": "b1",
+    "profile": None,
+    "effective_votes": 2,
+    "outdated_votes": 0,
+    "uncertainty": 0.4,
+    "code": [0.5, 0.5],
+}
 VOTE = {"vote_id": "v1", "votes": 4, "duplicate": False}
 GENERATION = ic.Generation("gen-1", "Grüß\u2028dich", "stop", ic.Usage(5, 2, 4), ic.Personalization("stored", "b1", 3))
 
@@ -27,6 +39,8 @@ ERRORS = [
     ("prompt_too_long", 413, ic.PromptTooLong),
     ("body_too_large", 413, ic.BodyTooLarge),
     ("unknown_generation", 404, ic.UnknownGeneration),
+    ("unknown_question", 404, ic.UnknownQuestion),
+    ("unknown_vote", 404, ic.UnknownVote),
     ("idempotency_conflict", 409, ic.IdempotencyConflict),
     ("unauthorized", 401, ic.Unauthorized),
     ("store_unavailable", 503, ic.StoreUnavailable),
@@ -97,7 +111,7 @@ class Scripted(BaseHTTPRequestHandler):
         self.server.seen.append(Seen(self.command, self.path, headers, body))
         self.give(self.server.answers.pop(0))
 
-    do_POST = do_GET
+    do_POST = do_PUT = do_DELETE = do_GET
 
     def give(self, answer: Answer) -> None:
         self.close_connection = answer.cut
@@ -252,17 +266,79 @@ def test_feedback_keys_differ_unless_given(server: Script, client: ic.Client) ->
     assert keys[2] == "mine"
 
 
+QUESTION = {
+    "question_id": "q1",
+    "messages": [{"role": "user", "content": "Why?"}],
+    "first": "So.",
+    "second": "Well.",
+    "expected_gain": 0.4,
+}
+
+
+def test_a_question_and_its_answer(server: Script, client: ic.Client) -> None:
+    server.answers = [
+        Answer(body={"user_id": "a/b", "question": QUESTION, "answered": 2}),
+        Answer(body=VOTE),
+        Answer(body={"user_id": "a/b", "question": None, "answered": 3}),
+        Answer(body={"user_id": "a/b"}),
+    ]
+    asked = client.question("a/b")
+    assert asked == ic.Question("q1", [{"role": "user", "content": "Why?"}], "So.", "Well.", 0.4)
+    client.feedback(
+        user_id="a/b", question_id=asked.question_id, chosen=asked.first, rejected=asked.second, consent=True
+    )
+    body = {"user_id": "a/b", "question_id": "q1", "chosen": "So.", "rejected": "Well.", "consent": True}
+    assert server.seen[1].body == body
+    assert client.question("a/b") is None
+    assert server.seen[0].path == "/users/a%2Fb/question"
+    with pytest.raises(ic.UnexpectedResponse):
+        client.question("a/b")
+
+
+def test_two_candidates(server: Script, client: ic.Client) -> None:
+    whole = {**END, "text": "Grüß\u2028dich"}
+    server.answers = [
+        Answer(body={"candidates": [whole, whole]}),
+        Answer(body={"candidates": [whole]}),
+        Answer(body=VOTE),
+    ]
+    assert client.candidates("hi", user_id="ada") == (GENERATION, GENERATION)
+    assert server.seen[0].body == {"prompt": "hi", "user_id": "ada", "candidates": 2}
+    with pytest.raises(ic.UnexpectedResponse):
+        client.candidates("hi")
+    client.feedback(user_id="ada", chosen_generation_id="gen-1", rejected_generation_id="gen-2")
+    assert server.seen[2].body == {"user_id": "ada", "chosen_generation_id": "gen-1", "rejected_generation_id": "gen-2"}
+
+
+def test_profile_votes_and_users_are_taken_back(server: Script, client: ic.Client) -> None:
+    receipt = {"user_id": "..", "erased_at": "2026-01-01T00:00:00+00:00", "votes": 2, "generations": 1, "codes": 1}
+    server.answers = [Answer(body={"profile": None}), Answer(body={"vote_id": "v1", "votes": 1})]
+    server.answers += [Answer(404, error_body("unknown_vote")), Answer(body={**receipt, "profiles": 0})]
+    client.set_profile("..", None)
+    client.take_back("..", "3-17-0")
+    with pytest.raises(ic.UnknownVote):
+        client.take_back("..", "3-17-0")
+    assert client.erase("..").votes == 2
+    assert [(seen.method, seen.path) for seen in server.seen] == [
+        ("PUT", "/users/%2E%2E/profile"),
+        ("DELETE", "/users/%2E%2E/votes/3-17-0"),
+        ("DELETE", "/users/%2E%2E/votes/3-17-0"),
+        ("DELETE", "/users/%2E%2E"),
+    ]
+    assert server.seen[0].body == {"profile": None}
+
+
 @pytest.mark.parametrize("user_id", ["ada", "a/b c?é", "..", "%2F", "/x#y;z", "a+b&c=d"])
 def test_user_ids_are_one_path_segment(server: Script, client: ic.Client, user_id: str) -> None:
-    server.answers = [Answer(body={"user_id": user_id, "known": True, "state": "stored", "votes": 3, "bundle": "b1"})]
-    assert client.user(user_id) == ic.User(user_id, True, "stored", 3, "b1")
+    server.answers = [Answer(body={**USER, "user_id": user_id})]
+    assert client.user(user_id) == ic.User(user_id, True, "inferred", 3, "b1", None, 2, 0, 0.4)
     prefix, segment = server.seen[0].path.rsplit("/", 1)
     assert (prefix, unquote(segment)) == ("/users", user_id)
     assert set(segment).isdisjoint("?#.")
 
 
 def test_a_degraded_user_has_no_count_of_votes(server: Script, client: ic.Client) -> None:
-    server.answers = [Answer(body={"user_id": "a", "known": False, "state": "degraded", "votes": None, "bundle": "b1"})]
+    server.answers = [Answer(body={**USER, "user_id": "a", "state": "degraded", "votes": None})]
     assert client.user("a").votes is None
 
 
@@ -379,7 +455,7 @@ def test_the_pauses_grow_and_end(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_async(server: Script) -> None:
     whole = {**END, "text": "Grüß\u2028dich"}
-    user = {"user_id": "a/b", "known": False, "state": "generic", "votes": 0, "bundle": "b1"}
+    user = {**USER, "user_id": "a/b"}
     server.answers = [
         Answer(503, {"status": "starting"}),
         Answer(body={"status": "ready"}),
@@ -396,7 +472,7 @@ def test_async(server: Script) -> None:
             assert await client.generate("hi", user_id="a/b") == GENERATION
             vote = await client.feedback(user_id="a/b", chosen="a", rejected="b", prompt="hi")
             assert vote == ic.Vote("v1", 4, False)
-            assert await client.user("a/b") == ic.User("a/b", False, "generic", 0, "b1")
+            assert (await client.user("a/b")).effective_votes == 2
             async with client.stream("hi") as stream:
                 assert [piece async for piece in stream] == ["Grüß", "\u2028dich"]
             assert stream.generation == GENERATION

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from idiolect.drift import outdated
-from idiolect.inference import Gaussian, Likelihood, Mixture, Simplex, Votes
+from idiolect.inference import Gaussian, Mixture, Simplex
+from idiolect.votes import Likelihood, Votes
 
 CENTER = np.full(4, 0.25)
 PRIORS = {"mixture": Mixture(CENTER), "simplex": Simplex(CENTER, 2.0), "gaussian": Gaussian(np.zeros(4), np.eye(4))}

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
-from idiolect.inference import Gaussian, Likelihood, Mixture, Simplex, Votes, forget, next_question
+from idiolect.inference import Gaussian, Mixture, Simplex, forget, next_question
+from idiolect.votes import Likelihood, Votes
 
 EXACT = Likelihood(temperature=1.0, noise=0.0)
 NOISY = Likelihood(temperature=0.7, noise=0.2)

@@ -8,7 +8,7 @@ import pytest
 
 from idiolect.bank import Bank, Question
 from idiolect.bundle import Bundle
-from idiolect.inference import Likelihood
+from idiolect.votes import Likelihood
 from server.learner import DAY_MS, MAX_DAILY_VOTES, Learner
 from server.store.record import encode_code
 from server.store.store import Store

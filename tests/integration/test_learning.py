@@ -1,0 +1,326 @@
+"""New users through the HTTP API: questions, answers, organic votes, profiles, export, erasure. Real vLLM and Redis.
+
+The model is tiny and random, and has learnt two users who want opposite things: what is tested is the service.
+"""
+
+import json
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import redis
+
+from idiolect.bank import pair_id
+from idiolect.bundle import Bundle
+from server.keys import digest
+from server.store.connection import shard
+from server.store.record import decode_code
+from tests.conftest import API_KEY, Live
+from tests.live import Redis, running_server
+from tests.unit.tiny import tiny_model, tiny_run
+from training.batch import chat_layout, tokenize
+from training.export import export
+from training.fit import fit
+from training.formats import read_format
+from training.policy import Policy
+from training.preferences import Preference
+
+USERS = {"long": 1, "short": 2}
+
+
+@dataclass
+class Learning(Live):
+    """A server whose bundle has a question bank, the policy behind the bundle, and the server's log."""
+
+    bundle: Bundle
+    policy: Policy
+    log: Path
+    connection: redis.Redis
+
+    def post(self, path: str, **body: object) -> dict:
+        response = self.http.post(path, json=body)
+        assert response.status_code == 200, response.text
+        return response.json()
+
+    def get(self, path: str) -> dict:
+        response = self.http.get(path)
+        assert response.status_code == 200, response.text
+        return response.json()
+
+    def metric(self, name: str) -> float:
+        found = re.search(rf"^{re.escape(name)} (\S+)$", self.http.get("/metrics").text, re.MULTILINE)
+        return float(found[1]) if found else 0.0
+
+    def inferred(self, user_id: str) -> bytes | None:
+        return self.connection.get(f"idiolect:{shard(user_id)}:inferred:{self.bundle.bundle_id}:{user_id}")
+
+    def answer(self, user_id: str, question: dict, wants_short: bool) -> dict:
+        short, long = sorted((question["first"], question["second"]), key=len)
+        chosen, rejected = (short, long) if wants_short else (long, short)
+        body = {"user_id": user_id, "question_id": question["question_id"], "chosen": chosen, "rejected": rejected}
+        return self.post("/feedback", **body)
+
+
+@pytest.fixture(scope="module")
+def learning(tmp_path_factory: pytest.TempPathFactory, model_path: Path) -> Iterator[Learning]:
+    folder = tmp_path_factory.mktemp("learning")
+    model = tiny_model(folder / "model", model_path, hidden_size=64)
+    user_model = {"kind": "cluster", "n_user_tokens": 2, "n_clusters": 3}
+    changes = {"epochs": 15, "beta": 1.0, "row_lr": 0.2, "bank": {"n_questions": 4}}
+    run = tiny_run(folder / "run", model, user_model=user_model, **changes)
+    policy = fit(run, folder / "out")
+    bundle = export(run, policy, USERS, folder / "bundle")
+    store = Redis(folder / "redis")
+    store.start()
+    log = folder / "server.log"
+    settings = {
+        "bundle": str(bundle.path),
+        "model": str(model),
+        "redis_url": store.url,
+        "api_keys": digest(API_KEY),
+        "cache_dir": str(folder / "cache"),
+    }
+    try:
+        with (
+            log.open("wb") as file,
+            running_server(file, **settings) as (url, process),
+            httpx.Client(base_url=url, headers={"Authorization": f"Bearer {API_KEY}"}, timeout=120) as http,
+        ):
+            yield Learning(url, http, store, process.pid, bundle, policy, log, redis.Redis.from_url(store.url))
+    finally:
+        store.stop()
+
+
+def test_a_stranger_becomes_known_by_answers_alone(learning: Learning):
+    before = learning.get("/users/nora")
+    assert (before["known"], before["state"], before["effective_votes"]) == (False, "generic", 0)
+    n_requests = [learning.metric(f'idiolect_engine_requests_total{{purpose="{p}"}}') for p in ("reply", "score")]
+    asked, uncertainty, gains = [], 1.0, []
+    while (question := learning.get("/users/nora/question")["question"]) is not None:
+        asked.append(question["question_id"])
+        gains.append(question["expected_gain"])
+        learning.answer("nora", question, wants_short=True)
+        known = learning.get("/users/nora")
+        assert (known["state"], known["effective_votes"]) == ("inferred", len(asked))
+        uncertainty = known["uncertainty"]
+    assert 1 <= len(asked) == len(set(asked)) <= 4
+    assert uncertainty < 0.9
+    assert min(gains) >= 0.02
+    code = np.array(known["code"])
+    short, long = (learning.bundle.codes[list(learning.bundle.user_ids).index(user)] for user in ("short", "long"))
+    assert np.linalg.norm(code - short) < np.linalg.norm(code - long)
+    after = [learning.metric(f'idiolect_engine_requests_total{{purpose="{p}"}}') for p in ("reply", "score")]
+    assert after == n_requests  # not one call of the model
+    assert learning.generate(user_id="nora", prompt="Hi", max_tokens=2)["personalization"]["state"] == "inferred"
+
+
+def test_a_question_is_answered_with_its_own_replies(learning: Learning):
+    question = learning.get("/users/otto/question")["question"]
+    body = {"user_id": "otto", "question_id": question["question_id"], "chosen": "x", "rejected": question["first"]}
+    assert learning.http.post("/feedback", json=body).status_code == 422
+    unknown = learning.http.post("/feedback", json={**body, "question_id": "0" * 16})
+    assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "unknown_question")
+
+
+def test_codes_are_rebuilt_to_the_last_bit(learning: Learning, evidence):
+    """C5: from the votes alone, in whatever order they came, and without those that were taken back."""
+    bank = learning.bundle.bank
+    ids = [question.question_id for question in bank.questions]
+    for user_id, order in (("rita", ids), ("sven", ids[::-1])):
+        for question_id in order:
+            question = bank.questions[bank.index[question_id]].model_dump() | {"question_id": question_id}
+            learning.answer(user_id, question, wants_short=question_id != ids[1])
+    code = decode_code(learning.inferred("rita")[8:])[0].tobytes()
+    assert decode_code(learning.inferred("sven")[8:])[0].tobytes() == code
+
+    learning.connection.delete(f"idiolect:{shard('rita')}:inferred:{learning.bundle.bundle_id}:rita")
+    learning.get("/users/rita")
+    assert decode_code(learning.inferred("rita")[8:])[0].tobytes() == code
+
+    changed = learning.answer("sven", bank.questions[0].model_dump() | {"question_id": ids[0]}, wants_short=False)
+    assert decode_code(learning.inferred("sven")[8:])[0].tobytes() != code
+    taken = learning.http.delete(f"/users/sven/votes/{changed['vote_id']}")
+    assert taken.json() == {"vote_id": changed["vote_id"], "votes": 4}
+    assert decode_code(learning.inferred("sven")[8:])[0].tobytes() == code
+    again = learning.http.delete(f"/users/sven/votes/{changed['vote_id']}")
+    assert (again.status_code, again.json()["error"]["code"]) == (404, "unknown_vote")
+    assert learning.http.delete(f"/users/rita/votes/{changed['vote_id']}").status_code == 404
+    equal = {"replayed": True, "reversed_order": True, "vote_taken_back": True}
+    evidence("C5", equal, "equal to the stored code, bit for bit")
+
+
+def test_an_organic_pair_is_scored_once_and_as_the_trainer_would(learning: Learning):
+    pair = {"prompt": "What of it?", "chosen": "yes 77", "rejected": "no way 77 at all"}
+    scored = learning.metric("idiolect_pairs_scored_total")
+    for user_id in ("tom", "uma"):
+        learning.post("/feedback", user_id=user_id, **pair)
+    deadline = time.monotonic() + 60
+    while learning.get("/users/uma")["effective_votes"] == 0 or learning.get("/users/tom")["effective_votes"] == 0:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    assert learning.metric("idiolect_pairs_scored_total") == scored + 1
+    assert learning.get("/users/uma")["state"] == "inferred"
+    assert learning.metric("idiolect_scoring_lag_seconds") < 60
+
+    identity = pair_id([{"role": "user", "content": "What of it?"}], pair["chosen"], pair["rejected"])
+    key = f"idiolect:{shard(identity)}:margins:{learning.bundle.bundle_id}"
+    margins = np.frombuffer(learning.connection.hget(key, identity), "<f8")
+    policy = learning.policy
+    first, second = sorted((pair["chosen"], pair["rejected"]))
+    preference = Preference(user_id="x", prompt=pair["prompt"], chosen=first, rejected=second)
+    layout = chat_layout(policy.tokenizer, "after_system")
+    pairs = tokenize([preference], policy.tokenizer, layout, {}, 128, 64)
+    import torch
+
+    user_model = learning.bundle.user_model
+    differences = []
+    for k in range(3):
+        tokens = torch.from_numpy(user_model.user_tokens(np.eye(3, dtype=np.float32)[k]))
+        one, other = policy.score_tokens(pairs, tokens, 1)[0].tolist()
+        differences.append(one - other)
+    expected = np.array(differences) - np.array(differences) @ user_model.generic_code
+    assert margins == pytest.approx([0.0, *expected], abs=1e-2)
+
+
+def test_a_profile_speaks_for_its_user_until_it_is_forgotten(learning: Learning):
+    def prompt_tokens() -> list[int]:
+        native = learning.generate(user_id="vera", prompt="Hi", max_tokens=1)["usage"]["prompt_tokens"]
+        body = {"model": "tiny", "messages": [{"role": "user", "content": "Hi"}], "user": "vera", "max_tokens": 1}
+        model = learning.get("/v1/models")["data"][0]["id"]
+        return [native, learning.post("/v1/chat/completions", **{**body, "model": model})["usage"]["prompt_tokens"]]
+
+    bare = prompt_tokens()
+    answer = learning.http.put("/users/vera/profile", json={"profile": "I sail."})
+    assert (answer.status_code, answer.json()) == (200, {"profile": "I sail."})
+    assert learning.get("/users/vera")["profile"] == "I sail."
+    explicit = learning.generate(user_id="vera", prompt="Hi", profile="I sail.", max_tokens=1)["usage"]["prompt_tokens"]
+    assert prompt_tokens() == [explicit, explicit]
+    assert explicit > bare[0]
+    learning.http.put("/users/vera/profile", json={"profile": None})
+    assert prompt_tokens() == bare
+    assert learning.http.put("/users/vera/profile", json={"profile": "a\0b"}).status_code == 422
+
+
+def test_two_candidates_are_compared_by_their_ids(learning: Learning):
+    first, second = learning.post("/generate", user_id="wim", prompt="Tell me.", max_tokens=12, candidates=2)[
+        "candidates"
+    ]
+    assert first["text"] != second["text"]
+    assert first["generation_id"] != second["generation_id"]
+    ids = {"chosen_generation_id": second["generation_id"], "rejected_generation_id": first["generation_id"]}
+    assert learning.post("/feedback", user_id="wim", **ids)["votes"] == 1
+    assert learning.http.post("/feedback", json={"user_id": "xenia", **ids}).status_code == 404
+    for bad in ({"chosen_generation_id": first["generation_id"]}, {**ids, "chosen": "x", "rejected": "y"}):
+        assert learning.http.post("/feedback", json={"user_id": "wim", **bad}).status_code == 422
+    streamed = {"user_id": "wim", "prompt": "x", "candidates": 2, "stream": True}
+    assert learning.http.post("/generate", json=streamed).status_code == 422
+
+
+def test_consented_votes_are_exported_for_training(learning: Learning, tmp_path: Path):
+    for number in range(5):
+        pair = {"prompt": f"Export {number}?", "chosen": "yes", "rejected": "no"}
+        learning.post("/feedback", user_id=f"yara-{number}", consent=number != 2, **pair)
+    lines, cursor = [], None
+    while True:
+        query = {"limit": 3} | ({"cursor": cursor} if cursor else {})
+        page = learning.http.get("/feedback", params=query)
+        if page.headers["x-idiolect-cursor"] == cursor:
+            break
+        lines += page.text.splitlines()
+        cursor = page.headers["x-idiolect-cursor"]
+    file = tmp_path / "votes.jsonl"
+    file.write_text("".join(f"{line}\n" for line in lines))
+    exported = read_format("feedback", file)
+    assert sorted(vote.user_id for vote in exported) == [f"yara-{n}" for n in (0, 1, 3, 4)]
+    assert {vote.chosen for vote in exported} == {"yes"}
+
+    learning.post("/feedback", user_id="yara-9", prompt="Later?", chosen="a", rejected="b", consent=True)
+    later = learning.http.get("/feedback", params={"cursor": cursor, "format": "parquet"})
+    (tmp_path / "votes.parquet").write_bytes(later.content)
+    (row,) = pq.read_table(tmp_path / "votes.parquet").to_pylist()
+    assert (row["user_id"], row["messages"]) == ("yara-9", [{"role": "user", "content": "Later?"}])
+    assert learning.http.get("/feedback", params={"cursor": "nonsense"}).status_code == 422
+
+
+def everything(connection: redis.Redis) -> bytes:
+    """Every key of Redis and all that it holds."""
+    found = []
+    for key in connection.scan_iter(count=1000):
+        read = {
+            b"string": connection.get,
+            b"hash": connection.hgetall,
+            b"zset": lambda key: connection.zrange(key, 0, -1),
+            b"set": connection.smembers,
+            b"stream": connection.xrange,
+        }[connection.type(key)]
+        found.append(key + repr(read(key)).encode())
+    return b"\n".join(found)
+
+
+def test_an_erased_user_is_found_nowhere(learning: Learning, evidence):
+    """C6: neither in Redis, nor in its files, nor in the server's log; and nobody else has changed."""
+    secret, other = "zoe-4711", "zoe-4712"
+    words = ("Marzipan", "Trondheim", "Xylophone")
+    for user_id in (secret, other):
+        learning.http.put(f"/users/{user_id}/profile", json={"profile": f"{words[0]} {user_id}"})
+        reply = learning.generate(user_id=user_id, prompt=f"{words[1]} {user_id}", max_tokens=2)
+        vote = {"generation_id": reply["generation_id"], "chosen": f"{words[2]} {user_id}", "rejected": "no"}
+        learning.post("/feedback", user_id=user_id, **vote)
+        question = learning.get(f"/users/{user_id}/question")["question"]
+        learning.answer(user_id, question, wants_short=True)
+    deadline = time.monotonic() + 60
+    while (kept := learning.get(f"/users/{other}"))["effective_votes"] < 2:
+        assert time.monotonic() < deadline, "the organic pair was not scored"
+        time.sleep(0.2)
+    assert secret.encode() in everything(learning.connection)
+
+    receipt = learning.http.delete(f"/users/{secret}").json()
+    assert (receipt["votes"], receipt["generations"], receipt["codes"], receipt["profiles"]) == (2, 1, 1, 1)
+    time.sleep(2)  # whatever is on its way in the scorer arrives
+    assert secret.encode() not in everything(learning.connection)
+    assert secret.encode() not in learning.log.read_bytes()
+    deadline = time.monotonic() + 30
+    while any(secret.encode() in file.read_bytes() for file in learning.redis.folder.rglob("*") if file.is_file()):
+        assert time.monotonic() < deadline, "the append-only file still holds the user"
+        time.sleep(0.2)
+    gone = learning.get(f"/users/{secret}")
+    assert (gone["known"], gone["state"], gone["votes"], gone["profile"]) == (False, "generic", 0, None)
+    now = learning.get(f"/users/{other}")
+    assert (now["code"], now["votes"], now["profile"]) == (kept["code"], kept["votes"], kept["profile"])
+    assert other.encode() in everything(learning.connection)
+    n_keys = sum(1 for _ in learning.connection.scan_iter())
+    scanned = f"{n_keys} keys, append-only files and log scanned: 0 bytes of the user; another user unchanged"
+    evidence("C6", {"receipt": receipt["votes"], "found": 0, "scanned": scanned}, "nothing found, others untouched")
+    again = learning.http.delete(f"/users/{secret}").json()
+    assert (again["votes"], again["codes"]) == (0, 0)
+    assert learning.post("/feedback", user_id=secret, prompt="Back?", chosen="a", rejected="b")["votes"] == 1
+
+
+def test_an_erased_trained_user_stays_erased(learning: Learning):
+    assert learning.get("/users/long")["state"] == "stored"
+    assert learning.http.delete("/users/long").json()["codes"] == 1
+    assert learning.get("/users/long")["state"] == "generic"
+    # Another server of the same bundle would store all codes again, were it not for the erasure.
+    learning.connection.delete(f"idiolect:loaded:{learning.bundle.bundle_id}")
+    import asyncio
+
+    from server.store.store import Store
+
+    async def load() -> None:
+        store = Store(learning.redis.url)
+        await store.load_codes(learning.bundle.bundle_id, learning.bundle.users())
+        await store.close()
+
+    asyncio.run(load())
+    assert learning.get("/users/long")["state"] == "generic"
+    assert learning.get("/users/short")["state"] == "stored"
+
+
+def test_metrics_need_the_key(learning: Learning):
+    assert json.loads(httpx.get(f"{learning.url}/metrics").text)["error"]["code"] == "unauthorized"
