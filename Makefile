@@ -7,7 +7,7 @@ OUT ?= runs/demo
 SEEDS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup model fmt check test demo serve train accuracy length-users attribute-users persona-users ablations trainer-cost real-people bench evidence docs
+.PHONY: help setup model fmt check test demo serve train accuracy length-users attribute-users persona-users new-users five-answers feedback crashes ablations trainer-cost real-people bench evidence docs
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -49,6 +49,18 @@ attribute-users: model  ## six simulated users in three opposed pairs, P-DPO bes
 
 persona-users: model  ## does the cluster model recover kinds of users? needs ../shared/data
 	@$(PY) -m tests.bench.persona_users $(SEEDS)
+
+new-users: attribute-users persona-users  ## users whom the trainer never saw: accuracy against answers, calibration
+	@$(PY) -m tests.bench.new_users
+
+five-answers: length-users  ## replies to new users after five answers through the HTTP API, on real vLLM
+	@$(PY) -m tests.bench.five_answers
+
+feedback: length-users  ## latency of votes, and what background scoring costs replies
+	@$(PY) -m tests.bench.feedback
+
+crashes: model  ## server and Redis killed at random under 10,000 votes (6 minutes)
+	@$(PY) -m tests.bench.crashes
 
 ablations: model  ## user tokens, alpha, start against votes a user, placement
 	@$(PY) -m tests.bench.ablations

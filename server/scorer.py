@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 IDLE_S = 0.5
 """Between looks at the streams when there was nothing."""
 TAKEN_VOTES = 4
-"""Taken from a shard at a time; they wait ABANDONED_MS for another scorer when this one dies."""
+"""Taken from a shard at a time."""
 SHARE = 0.03
 """Of the time, while replies are being written: what is slower for the scorer must not be slow for users."""
 
@@ -51,8 +51,10 @@ class Scorer:
             try:
                 votes = await self._store.votes.unscored(self._bundle.bundle_id, self._consumer, TAKEN_VOTES)
                 metrics.BACKLOG.set(await self._store.votes.backlog(self._bundle.bundle_id))
-                for vote in sorted(votes, key=lambda vote: vote.given_ms):
+                votes.sort(key=lambda vote: vote.given_ms)
+                for place, vote in enumerate(votes):
                     await self._attend(vote)
+                    await self._store.votes.hold(self._bundle.bundle_id, self._consumer, votes[place + 1 :])
             except (StoreUnavailable, GenerationFailed) as error:
                 log.warning("scoring waits: %s", error.message)
                 votes = []
@@ -71,7 +73,7 @@ class Scorer:
                     sides = sorted((content["chosen"], content["rejected"]))
                     try:
                         # Without the profile: the margins are for everybody who is shown this pair.
-                        margins = await self._politely(content["messages"], sides)
+                        margins = await self.score(content["messages"], sides)
                     except (RequestError, LayoutError) as error:
                         # Too long for the model, say: such a vote is kept, and says nothing of the user's code.
                         log.warning("a pair cannot be scored: %s", error.code)
@@ -80,15 +82,6 @@ class Scorer:
                 await self._store.votes.touch(content["user_id"])
         await self._store.votes.scored(bundle_id, vote)
         metrics.LAG.set(max(0.0, time.time() - vote.given_ms / 1000))
-
-    async def _politely(self, chat: Sequence[Mapping[str, str]], sides: Sequence[str]) -> Floats:
-        """`score`, and then a pause that keeps to SHARE if anybody waited for a reply meanwhile."""
-        began = time.monotonic()
-        busy = self._engine.n_replies > 0
-        margins = await self.score(chat, sides)
-        if busy or self._engine.n_replies > 0:
-            await asyncio.sleep((time.monotonic() - began) * (1 / SHARE - 1))
-        return margins
 
     async def score(self, chat: Sequence[Mapping[str, str]], sides: Sequence[str]) -> Floats:
         """Offset and slopes [1 + C] of the margin, in nats, of the first side over the second at z.
@@ -117,6 +110,14 @@ class Scorer:
         user = UserTokens(self._bundle.user_model.user_tokens(code), self._bundle.bundle_id)
         prompt = self._engine.encode_chat(chat)
         placed = Placed(prompt, self._bundle.manifest.layout.offset(prompt), user)
-        logps = [await self._engine.score_reply(placed, side) for side in sides]
+        logps = [await self._politely(placed, side) for side in sides]
         reduce = np.mean if bank.length_normalized else np.sum
         return float(reduce(logps[0]) - reduce(logps[1]))
+
+    async def _politely(self, placed: Placed, reply: str) -> list[float]:
+        """Engine.score_reply, and then a pause that keeps to SHARE if anybody waited for a reply meanwhile."""
+        busy, began = self._engine.n_replies > 0, time.monotonic()
+        logps = await self._engine.score_reply(placed, reply)
+        if busy or self._engine.n_replies > 0:
+            await asyncio.sleep((time.monotonic() - began) * (1 / SHARE - 1))
+        return logps

@@ -67,14 +67,7 @@ class Redis:
 def running_server(log: IO[bytes] | int, **settings: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """A server process with IDIOLECT_* `settings`, ready to answer: its base URL and the process."""
     port = free_port()
-    env = {name: value for name, value in os.environ.items() if not name.startswith("IDIOLECT_")}
-    if cache := os.environ.get("IDIOLECT_CACHE_DIR"):
-        env["IDIOLECT_CACHE_DIR"] = cache
-    env |= {"IDIOLECT_BUNDLE": str(DEMO_BUNDLE), "IDIOLECT_PORT": str(port), "VLLM_LOGGING_LEVEL": "WARNING"}
-    env |= {f"IDIOLECT_{name.upper()}": value for name, value in settings.items()}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "server"], cwd=ROOT, env=env, stdout=log, stderr=subprocess.STDOUT
-    )
+    process = start_server(port, log, **settings)
     url = f"http://127.0.0.1:{port}"
     try:
         wait_until_ready(url, process)
@@ -85,6 +78,16 @@ def running_server(log: IO[bytes] | int, **settings: str) -> Iterator[tuple[str,
             process.wait(60)
         except subprocess.TimeoutExpired:
             process.kill()
+
+
+def start_server(port: int, log: IO[bytes] | int, **settings: str) -> subprocess.Popen[bytes]:
+    """A server process on `port`, not yet ready."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("IDIOLECT_")}
+    if cache := os.environ.get("IDIOLECT_CACHE_DIR"):
+        env["IDIOLECT_CACHE_DIR"] = cache
+    env |= {"IDIOLECT_BUNDLE": str(DEMO_BUNDLE), "IDIOLECT_PORT": str(port), "VLLM_LOGGING_LEVEL": "WARNING"}
+    env |= {f"IDIOLECT_{name.upper()}": value for name, value in settings.items()}
+    return subprocess.Popen([sys.executable, "-m", "server"], cwd=ROOT, env=env, stdout=log, stderr=subprocess.STDOUT)
 
 
 def wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> None:

@@ -21,11 +21,13 @@ from training.batch import Pair, chat_layout, shuffled, tokenize
 from training.checkpoint import load_checkpoint, save_checkpoint
 from training.config import RunConfig
 from training.curve import Curve
+from training.demo_model import cache_dir
 from training.errors import CheckpointMismatch, Diverged
 from training.loss import margins, mix, nll_loss, preference_loss
 from training.policy import Policy
 from training.preferences import Preference, index_users
 from training.split import split
+from training.start import cluster_logits
 
 log = logging.getLogger(__name__)
 Tensor = torch.Tensor
@@ -74,6 +76,10 @@ def fit(run: RunConfig, out: Path) -> Policy:  # noqa: C901
     # 3. The reference never changes: score every pair once, or not even once if the cache has it.
     reference = policy.reference(pairs, 2 * run.batch_pairs)
     watched_reference = policy.reference(watched, 2 * run.batch_pairs)
+
+    if run.user_model.kind == "cluster" and run.user_model.start == "votes":
+        clusters, cache = run.user_model.n_clusters, cache_dir() / "features.sqlite"
+        policy.rows.place(cluster_logits(preferences, user_rows, clusters, run.seed, run.model, cache))
 
     # 4. Steps. Every draw derives from the seed and the epoch or step, so a resumed run equals a straight one.
     done = 0

@@ -32,6 +32,7 @@ class Rows:
         tables = (_zeros(4 * math.prod(shape), folder).view(np.float32).reshape(shape) for _ in range(3))
         self.values, self.mean, self.variance = (torch.from_numpy(table) for table in tables)
         self.steps = torch.from_numpy(_zeros(4 * (n_users + 1), None).view(np.int32))
+        self._placed = False
 
     @property
     def n_users(self) -> int:
@@ -40,6 +41,11 @@ class Rows:
     @property
     def width(self) -> int:
         return int(self.values.shape[1])
+
+    def place(self, values: Tensor) -> None:
+        """Have all users start at `values` [n_users, width]."""
+        self.values[1:] = values
+        self._placed = True
 
     def gather(self, rows: Tensor) -> Tensor:
         """A copy of the rows [U], [U, width]."""
@@ -63,7 +69,8 @@ class Rows:
 
     def touched(self) -> dict[str, Tensor]:
         """Everything that differs from a fresh table, for a checkpoint: numbers of the rows and their contents."""
-        rows = torch.from_numpy(np.flatnonzero(self.steps.numpy()))
+        touched = np.arange(1, self.n_users + 1) if self._placed else np.flatnonzero(self.steps.numpy())
+        rows = torch.from_numpy(touched)
         return {"index": rows} | {name: getattr(self, name)[rows] for name in self.STATE}
 
     def restore(self, touched: dict[str, Tensor]) -> None:

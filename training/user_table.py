@@ -161,6 +161,8 @@ class Cluster(_Config):
     kind: Literal["cluster"]
     n_clusters: int = Field(default=4, ge=2, le=1024)
     """K."""
+    start: Literal["generic", "votes"] = "generic"
+    """Where users start: at the generic user, or each in the cluster of those who voted alike (training/start.py)."""
 
     def build(self, vocabulary: Tensor, generator: torch.Generator) -> UserTable:
         return ClusterUsers(_draw(vocabulary, self.n_clusters, self.n_user_tokens, generator))

@@ -7,7 +7,7 @@ import base64
 import binascii
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,8 +18,8 @@ from server.errors import IdempotencyConflict, RequestError
 from server.store.connection import N_SHARDS, Connection, count, mapped, shard
 
 KEY_TTL_S = 30 * 24 * 3600
-ABANDONED_MS = 60_000
-"""A vote that a scorer took and did not finish goes to another one after this time."""
+ABANDONED_MS = 300_000
+"""A vote that a scorer took, and has not held on to for so long, goes to another one."""
 
 _RAISE_REVISION = """
 local function raise_revision(key)
@@ -229,6 +229,16 @@ class VoteLog:
             read = new[0][1] if new else []
             found += [Unscored((number, i.decode()), fields and _vote(fields)) for i, fields in [*claimed, *read]]
         return found
+
+    async def hold(self, bundle_id: str, consumer: str, votes: Sequence[Unscored]) -> None:
+        """Say that the consumer is alive and will finish these votes."""
+        async with mapped():
+            pipeline = self._redis.pipeline(transaction=False)
+            for vote in votes:
+                number, stream_id = vote.place
+                stream, group = f"idiolect:{{{number}}}:votes", f"scorer:{bundle_id}"
+                pipeline.xclaim(stream, group, consumer, min_idle_time=0, message_ids=[stream_id], justid=True)
+            await pipeline.execute()
 
     async def scored(self, bundle_id: str, vote: Unscored) -> None:
         """The vote needs no more scoring under this bundle."""

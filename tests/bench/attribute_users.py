@@ -27,6 +27,8 @@ RUNS = ROOT / "runs" / "attribute_users"
 COMMAND = "make attribute-users"
 N_VOTES, N_TEST = 40, 24
 """Training votes of each user, and held-out prompts."""
+N_TRAIN = N_VOTES * 3 // 2
+"""Training prompts: two of the three opposed pairs judge each one."""
 OPENING = "Happy to help!"
 OPPOSED = (("concise", "detailed"), ("lists", "prose"), ("warm", "plain"))
 COMMON: dict[str, Any] = {

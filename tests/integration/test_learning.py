@@ -23,15 +23,11 @@ from server.store.connection import shard
 from server.store.record import decode_code
 from tests.conftest import API_KEY, Live
 from tests.live import Redis, running_server
-from tests.unit.tiny import tiny_model, tiny_run
+from tests.unit.tiny import tiny_bundle
 from training.batch import chat_layout, tokenize
-from training.export import export
-from training.fit import fit
 from training.formats import read_format
 from training.policy import Policy
 from training.preferences import Preference
-
-USERS = {"long": 1, "short": 2}
 
 
 @dataclass
@@ -70,12 +66,7 @@ class Learning(Live):
 @pytest.fixture(scope="module")
 def learning(tmp_path_factory: pytest.TempPathFactory, model_path: Path) -> Iterator[Learning]:
     folder = tmp_path_factory.mktemp("learning")
-    model = tiny_model(folder / "model", model_path, hidden_size=64)
-    user_model = {"kind": "cluster", "n_user_tokens": 2, "n_clusters": 3}
-    changes = {"epochs": 15, "beta": 1.0, "row_lr": 0.2, "bank": {"n_questions": 4}}
-    run = tiny_run(folder / "run", model, user_model=user_model, **changes)
-    policy = fit(run, folder / "out")
-    bundle = export(run, policy, USERS, folder / "bundle")
+    bundle, model, policy = tiny_bundle(folder, model_path)
     store = Redis(folder / "redis")
     store.start()
     log = folder / "server.log"

@@ -7,7 +7,11 @@ from pathlib import Path
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from idiolect.bundle import Bundle
 from training.config import RunConfig
+from training.export import export
+from training.fit import fit
+from training.policy import Policy
 
 
 def tiny_model(path: Path, tokenizer_from: Path, hidden_size: int = 16) -> Path:
@@ -59,3 +63,16 @@ def tiny_run(folder: Path, model: Path, **changes: object) -> RunConfig:
         "checkpoint_steps": 2,
     }
     return RunConfig.model_validate(values | changes)
+
+
+USERS = {"long": 1, "short": 2}
+
+
+def tiny_bundle(folder: Path, tokenizer_from: Path) -> tuple[Bundle, Path, Policy]:
+    """A bundle of cluster users with a question bank, which vLLM can serve; its base model, and its policy."""
+    model = tiny_model(folder / "model", tokenizer_from, hidden_size=64)
+    user_model = {"kind": "cluster", "n_user_tokens": 2, "n_clusters": 3}
+    changes = {"epochs": 15, "beta": 1.0, "row_lr": 0.2, "bank": {"n_questions": 4}}
+    run = tiny_run(folder / "run", model, user_model=user_model, **changes)
+    policy = fit(run, folder / "out")
+    return export(run, policy, USERS, folder / "bundle"), model, policy

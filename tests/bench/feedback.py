@@ -1,0 +1,165 @@
+"""make feedback (C4): how soon is a vote felt, and what does scoring in the background cost those who wait for replies?
+
+Latency: answers to bank questions through POST /feedback, one after the other; when it is answered, the new code is
+stored. Model calls are counted by the server. A tiny random model: none of this depends on the model.
+
+Throughput: the cluster bundle of `make length-users`, a few callers who ask for replies without pause; in turns without
+and with a backlog of organic pairs, paired windows, and the ratio of tokens a second.
+"""
+
+import json
+import re
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import httpx
+import numpy as np
+
+from idiolect.bundle import Bundle
+from tests.bench import length_users
+from tests.bench.length_users import METHODS, RUNS
+from tests.live import ROOT, Redis, running_server
+from tests.record import provenance, record
+from tests.unit.tiny import tiny_bundle
+from training.config import RunConfig
+from training.demo_model import demo_model
+from training.export import export
+from training.fit import restore
+
+COMMAND = "make feedback"
+OUT = ROOT / "docs" / "results" / "feedback.json"
+N_VOTES, N_CALLERS = 2000, 4
+WINDOW_S, N_PAIRS = 45.0, 5
+MAX_TOKENS = 32
+
+
+@contextmanager
+def served(folder: Path, bundle: Bundle, **settings: str) -> Iterator[httpx.Client]:
+    """A server of the bundle with its own durable Redis."""
+    store = Redis(folder / "redis")
+    store.start()
+    try:
+        with (
+            (folder / "server.log").open("wb") as log,
+            running_server(log, bundle=str(bundle.path), redis_url=store.url, **settings) as (url, _),
+            httpx.Client(base_url=url, timeout=600) as http,
+        ):
+            yield http
+    finally:
+        store.stop()
+
+
+def metric(http: httpx.Client, name: str) -> float:
+    found = re.search(rf"^{re.escape(name)} (\S+)$", http.get("/metrics").text, re.MULTILINE)
+    return float(found[1]) if found else 0.0
+
+
+def model_calls(http: httpx.Client) -> float:
+    return sum(metric(http, f'idiolect_engine_requests_total{{purpose="{purpose}"}}') for purpose in ("reply", "score"))
+
+
+def latency() -> dict[str, Any]:
+    """Milliseconds from sending an answer to its acknowledgement, the new code stored."""
+    with tempfile.TemporaryDirectory() as name:
+        bundle, model, _ = tiny_bundle(Path(name), demo_model())
+        assert bundle.bank is not None
+        questions = bundle.bank.questions
+        with served(Path(name), bundle, model=str(model), cache_dir=f"{name}/cache") as http:
+            before = model_calls(http)
+            took = []
+            for number in range(N_VOTES + 100):
+                question = questions[number % len(questions)]
+                body = {"user_id": f"user-{number // len(questions)}", "question_id": question.question_id}
+                sides = (question.first, question.second)
+                body |= {"chosen": sides[number % 2], "rejected": sides[1 - number % 2]}
+                began = time.perf_counter()
+                answer = http.post("/feedback", json=body)
+                took.append(1000 * (time.perf_counter() - began))
+                assert answer.status_code == 200, answer.text
+            known = http.get("/users/user-7").json()
+            assert (known["state"], known["effective_votes"]) == ("inferred", len(questions))
+            calls = model_calls(http) - before
+    p50, p99 = np.percentile(took[100:], [50, 99])
+    return {"votes": N_VOTES, "p50_ms": round(float(p50), 2), "p99_ms": round(float(p99), 2), "model_calls": calls}
+
+
+def throughput() -> dict[str, Any]:
+    """Tokens a second with a backlog over without, windows in turns."""
+    length_users.write_data()
+    run = RunConfig.model_validate(length_users.COMMON | METHODS["cluster"] | {"bank": {"n_questions": 8}})
+    with tempfile.TemporaryDirectory() as name:
+        policy, user_rows = restore(run, RUNS / "cluster-0")
+        bundle = export(run, policy, user_rows, Path(name) / "bundle")
+        del policy
+        with served(Path(name), bundle) as http:
+            stop, n_tokens, n_asked = threading.Event(), [0] * N_CALLERS, [0] * N_CALLERS
+
+            def call(caller: int) -> None:
+                while not stop.is_set():
+                    n_asked[caller] += 1
+                    body = {"prompt": f"Tell me about the number {n_asked[caller]}.", "user_id": f"user-{caller + 1}"}
+                    answer = http.post("/generate", json=body | {"max_tokens": MAX_TOKENS})
+                    n_tokens[caller] += answer.json()["usage"]["completion_tokens"]
+
+            callers = [threading.Thread(target=call, args=(caller,)) for caller in range(N_CALLERS)]
+            for caller in callers:
+                caller.start()
+            time.sleep(15)
+
+            def window() -> float:
+                before, began = sum(n_tokens), time.monotonic()
+                time.sleep(WINDOW_S)
+                return (sum(n_tokens) - before) / (time.monotonic() - began)
+
+            ratios, lags = [], []
+            for turn in range(N_PAIRS):
+                _drained(http)
+                without = window()
+                scored = metric(http, "idiolect_pairs_scored_total")
+                for number in range(3):
+                    text = f"It is number {number} of turn {turn}, and no other one."
+                    body = {"user_id": f"voter-{number}", "prompt": "Which one?", "chosen": text, "rejected": "None."}
+                    assert http.post("/feedback", json=body).status_code == 200
+                ratios.append(window() / without)
+                lags.append(metric(http, "idiolect_scoring_lag_seconds"))
+                sys.stderr.write(
+                    f"{ratios[-1]:.3f}, {metric(http, 'idiolect_pairs_scored_total') - scored:.0f} scored\n"
+                )
+            stop.set()
+            for caller in callers:
+                caller.join()
+            _drained(http)
+            scored = metric(http, "idiolect_pairs_scored_total")
+    return {
+        "with_backlog_over_without": [round(ratio, 4) for ratio in ratios],
+        "median": round(median(ratios), 4),
+        "pairs_scored": scored,
+        "lag_s": [round(lag, 1) for lag in lags],
+    }
+
+
+def _drained(http: httpx.Client) -> None:
+    """Wait until nothing is being scored: the counter of calls for scoring stands still."""
+    calls = -1.0
+    while (now := metric(http, 'idiolect_engine_requests_total{purpose="score"}')) != calls:
+        calls = now
+        time.sleep(20)
+
+
+def main() -> None:
+    value = {"latency": latency(), "throughput": throughput()}
+    OUT.write_text(json.dumps({**value, **provenance(COMMAND)}, indent=2) + "\n")
+    threshold = "p99 <= 5 ms, 0 model calls; each organic pair scored once, throughput >= 0.95 with a backlog"
+    record(ROOT / "docs" / "evidence.json", "C4", value, threshold, COMMAND)
+    sys.stdout.write(json.dumps(value, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

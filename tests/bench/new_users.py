@@ -1,0 +1,322 @@
+"""make new-users (C1, C2): how well is a user known after k answers, whom the trainer never saw?
+
+Worlds of simulated users whom `make attribute-users` and `make persona-users` trained on. A new user is of one of their
+kinds, and answers by its rule; where the rule says nothing, by a coin. Questions come from a bank that is built from
+held-out comparisons, and answers are judged on other held-out comparisons, all through margin tables, as the service
+does it: random questions and active ones against the generic user and the trained users of the same kind (the oracle).
+
+Then votes are flipped with a probability of 0, 10 and 25 %, for calibration; and wishes are switched after 16 votes.
+Writes docs/results/new_users.{json,png,svg}.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from numpy.typing import NDArray
+
+from idiolect.bank import Bank
+from idiolect.drift import outdated
+from idiolect.inference import next_question
+from idiolect.user_model import UserModel
+from idiolect.votes import Belief, Floats, Likelihood, Votes
+from tests.bench import attribute_users, persona_users
+from tests.bench.length_users import first_sentences
+from tests.live import ROOT
+from tests.record import provenance, record
+from training.bank import Coordinates, build_bank, fit_likelihood, margin_table
+from training.batch import chat_layout, tokenize
+from training.config import BankConfig, RunConfig
+from training.fit import restore
+from training.metrics import calibration
+from training.preferences import Preference
+
+COMMAND = "make new-users"
+RUNS = ROOT / "runs" / "new_users"
+OUT = ROOT / "docs" / "results"
+N_ANSWERS = (0, 1, 2, 4, 5, 8, 16, 32)
+N_USERS, N_DRAWS = 24, 10
+FLIPS = (0.0, 0.1, 0.25)
+LEAST_GAIN = 0.02
+"""As in server/learner.py."""
+Key = tuple[str, str, str]
+Signs = NDArray[np.float64]
+"""+1 where `first` is preferred, -1 where `second` is, 0 where the user does not mind."""
+
+
+@dataclass(frozen=True)
+class World:
+    """A trained run seen through its margins, and what each kind of user wants."""
+
+    name: str
+    bank: Bank
+    user_model: UserModel
+    test: Votes  # [m, C]: held-out comparisons that are not in the bank
+    wants: dict[str, tuple[Signs, Signs]]  # kind -> answers to the n questions, and to the m tests
+    trained: dict[str, Floats]  # kind -> coordinates [C] of its trained users, their mean
+    beta: float
+    own_votes: Floats  # margins of trained users' votes on the bank under their own code
+
+    def right(self, z: Floats, kind: str) -> float:
+        """Share of the tests on which a user at z would choose as the kind does."""
+        wanted = self.wants[kind][1]
+        minds = wanted != 0
+        return float((0.5 + 0.5 * np.sign(wanted * self.test.margins(z)))[minds].mean())
+
+
+def build(name: str, run: RunConfig, folder: Path, bank: Path, test: Path, kind: Callable[[str], str]) -> World:
+    """The world of a finished run, with a bank from the comparisons in `bank`, tested on those in `test`."""
+    policy, user_rows = restore(run, folder)
+    asking = run.model_copy(update={"test": bank, "bank": BankConfig(n_questions=96)})
+    built = build_bank(asking, policy, user_rows)
+    coordinates = Coordinates.of(policy)
+    users = sorted(user_rows)
+    kinds = sorted({kind(user) for user in users})
+    trained = {
+        k: np.mean([coordinates.points[user_rows[user] - 1] for user in users if kind(user) == k], axis=0)
+        for k in kinds
+    }
+    _, asked = asking.data()
+    _, tested = run.model_copy(update={"test": test}).data()
+    sides = {_key(vote): vote for vote in tested}
+    layout = chat_layout(policy.tokenizer, run.placement)
+    distinct = [
+        vote.model_copy(update={"chosen": first, "rejected": second}) for (_, first, second), vote in sides.items()
+    ]
+    pairs = tokenize(distinct, policy.tokenizer, layout, {}, run.max_prompt_tokens, run.max_reply_tokens)
+    table = margin_table(run, policy, pairs, coordinates)
+
+    def answers(votes: Sequence[Preference], keys: Sequence[Key], of: str) -> Signs:
+        said = {_key(vote): 1.0 if vote.chosen < vote.rejected else -1.0 for vote in votes if kind(vote.user_id) == of}
+        return np.array([said.get(key, 0.0) for key in keys])
+
+    bank_keys = [(q.messages[-1]["content"], q.first, q.second) for q in built.questions]
+    wants = {k: (answers(asked, bank_keys, k), answers(tested, list(sides), k)) for k in kinds}
+    own = [
+        signs[place] * built.table.margins(trained[k])[place]
+        for k, (signs, _) in wants.items()
+        for place in np.flatnonzero(signs)
+    ]
+    return World(name, built, policy.users.export(), table, wants, trained, run.beta, np.array(own))
+
+
+def _key(vote: Preference) -> Key:
+    """A pair of replies to a question, whichever was chosen."""
+    first, second = sorted((vote.chosen, vote.rejected))
+    return vote.turns()[-1]["content"], first, second
+
+
+class NewUser:
+    """Somebody of a kind who answers questions, with a share of flipped answers."""
+
+    def __init__(self, world: World, kind: str, flips: float, likelihood: Likelihood, rng: np.random.Generator) -> None:
+        self._world, self.kind, self._flips, self._likelihood, self._rng = world, kind, flips, likelihood, rng
+        self._prior = world.bank.prior(world.user_model)
+        self.answers: list[tuple[int, float]] = []
+        self.belief = self._infer()
+
+    def answer(self, place: int) -> float:
+        """Answer one question, by the rule of the kind or a coin, flipped at times; the belief follows."""
+        wanted = self._world.wants[self.kind][0][place] or float(self._rng.choice([-1.0, 1.0]))
+        said = -wanted if self._rng.random() < self._flips else wanted
+        self.answers.append((place, said))
+        self.belief = self._infer()
+        return said
+
+    def open_(self) -> NDArray[np.bool_]:
+        """Which questions were not asked yet."""
+        left = np.ones(len(self._world.bank.questions), bool)
+        left[[place for place, _ in self.answers]] = False
+        return left
+
+    def pick_at_random(self) -> int:
+        return int(self._rng.choice(np.flatnonzero(self.open_())))
+
+    def pick_best(self) -> int | None:
+        """The question of greatest expected gain, as the service asks it; None when none is worth asking."""
+        gains = self._prior.gain(self.belief, self._world.bank.table, self._likelihood)
+        return next_question(gains, ~self.open_(), LEAST_GAIN)
+
+    def predict(self, place: int) -> float:
+        """P(first is preferred) of a question."""
+        table = self._world.bank.table
+        one = Votes.of(table.slopes[[place]], table.offsets[[place]])
+        return float(self._prior.predict(self.belief, one, self._likelihood)[0])
+
+    def _infer(self) -> Belief:
+        places = np.array([place for place, _ in self.answers], np.int64)
+        signs = np.array([said for _, said in self.answers])
+        bank = self._world.bank
+        votes = Votes.of(signs[:, None] * bank.slopes[places], signs * bank.offsets[places])
+        kept = slice(outdated(votes, self._prior, self._likelihood), None)
+        return self._prior.infer(Votes.of(votes.slopes[kept], votes.offsets[kept]), self._likelihood)
+
+
+def accuracy_by_answers(world: World, seed: int = 0) -> dict[str, Any]:
+    """C1: mean accuracy and its standard error over users, for each way of asking and number of answers."""
+    rng = np.random.default_rng(seed)
+    kinds = list(world.wants)
+    generic = world.bank.prior(world.user_model).infer(Votes.none(len(world.bank.mean)), world.bank.likelihood).code
+    found: dict[str, NDArray[np.float64]] = {
+        way: np.full((N_USERS, N_DRAWS, len(N_ANSWERS)), np.nan) for way in ("random", "active")
+    }
+    asked = []
+    for number in range(N_USERS):
+        kind = kinds[number % len(kinds)]
+        for draw in range(N_DRAWS):
+            for way, results in found.items():
+                user = NewUser(world, kind, 0.0, world.bank.likelihood, rng)
+                done = False
+                for n in range(N_ANSWERS[-1] + 1):
+                    if n in N_ANSWERS:
+                        results[number, draw, N_ANSWERS.index(n)] = world.right(user.belief.code, kind)
+                    place = None if done else user.pick_at_random() if way == "random" else user.pick_best()
+                    done = place is None
+                    if place is not None:
+                        user.answer(place)
+                if way == "active":
+                    asked.append(len(user.answers))
+    result: dict[str, Any] = {"answers": N_ANSWERS, "users": N_USERS, "draws": N_DRAWS}
+    for way, results in found.items():
+        by_user = results.mean(axis=1)
+        result[way] = {
+            "mean": by_user.mean(0).round(4).tolist(),
+            "standard_error": (by_user.std(0, ddof=1) / np.sqrt(N_USERS)).round(4).tolist(),
+        }
+    result["questions_asked_before_it_stops"] = float(np.mean(asked))
+    result["generic"] = float(np.mean([world.right(generic, kind) for kind in kinds]))
+    result["oracle"] = float(np.mean([world.right(world.trained[kind], kind) for kind in kinds]))
+    return result
+
+
+def calibrated(world: World, flips: float, seed: int = 1) -> dict[str, float]:
+    """C2: expected calibration error of P(vote), for the next of 12 random questions at each step.
+
+    The likelihood is fitted anew on trained users' votes of which as many are flipped, as the trainer does.
+    """
+    rng = np.random.default_rng(seed)
+    flipped = np.where(rng.random((20, len(world.own_votes))) < flips, -1, 1) * world.own_votes
+    likelihood = fit_likelihood(flipped.ravel(), world.beta)
+    probabilities = []
+    kinds = list(world.wants)
+    for number in range(N_USERS * N_DRAWS):
+        user = NewUser(world, kinds[number % len(kinds)], flips, likelihood, rng)
+        for _ in range(12):
+            place = user.pick_at_random()
+            if world.wants[user.kind][0][place] == 0:
+                continue  # a coin's votes are not what the likelihood was fitted on
+            p = user.predict(place)
+            probabilities.append(p if user.answer(place) > 0 else 1 - p)
+    measured = calibration(np.array(probabilities))
+    fitted = {"temperature": likelihood.temperature, "noise": likelihood.noise}
+    return {name: float(measured[name]) for name in ("ece", "brier", "log_loss")} | fitted
+
+
+def switched(world: World, seed: int = 2) -> dict[str, Any]:
+    """C2: accuracy for the new wish, after 16 votes for the old one and 0 to 16 for the new, as random questions."""
+    rng = np.random.default_rng(seed)
+    kinds = list(world.wants)
+    n_after = min(16, len(world.bank.questions) - 16)
+    found = np.zeros((N_USERS * 4, n_after + 1))
+    for number in range(len(found)):
+        old, new = rng.choice(len(kinds), 2, replace=False)
+        user = NewUser(world, kinds[old], 0.0, world.bank.likelihood, rng)
+        for _ in range(16):
+            user.answer(user.pick_at_random())
+        user.kind = kinds[new]
+        for n in range(n_after + 1):
+            found[number, n] = world.right(user.belief.code, user.kind)
+            user.answer(user.pick_at_random())
+    oracle = float(np.mean([world.right(world.trained[kind], kind) for kind in kinds]))
+    by_votes = found.mean(0)
+    recovered = [n for n, accuracy in enumerate(by_votes) if accuracy >= 0.95 * oracle]
+    return {
+        "accuracy": by_votes.round(4).tolist(),
+        "oracle": oracle,
+        "recovered_after_votes": min(recovered, default=None),
+    }
+
+
+def attributes() -> World:
+    """Three opposed pairs of styles, individual users."""
+    folder = attribute_users.RUNS
+    files = attribute_users.write_data(folder)
+    attribute_users.write_lines(
+        RUNS / "attributes.jsonl",
+        [
+            row
+            for item in first_sentences()[attribute_users.N_TRAIN : -attribute_users.N_TEST]
+            for row in attribute_users.compare(*item, attribute_users.OPPOSED)
+        ],
+    )
+    generate = {"generate": {"n_prompts": 10, "max_new_tokens": 56}}
+    run = RunConfig.model_validate(attribute_users.COMMON | files | generate)
+    return build(
+        "attributes", run, folder / "individual-0", RUNS / "attributes.jsonl", files["test"], lambda user: user
+    )
+
+
+def personas() -> World:
+    """Four kinds of interests, cluster users."""
+    folder = persona_users.RUNS
+    persona_users.write_data()
+    run = RunConfig.model_validate(persona_users.COMMON)
+    files = (folder / f"{name}.jsonl" for name in ("bank", "test"))
+    return build("personas", run, folder / "cluster-0", *files, persona_users.kind)
+
+
+def draw(found: dict[str, dict[str, Any]]) -> None:
+    """Accuracy against answers, one panel a world."""
+    figure, panels = plt.subplots(1, len(found), figsize=(5 * len(found), 4), squeeze=False)
+    for panel, (name, world) in zip(panels[0], found.items(), strict=True):
+        curves = world["accuracy"]
+        for way in ("random", "active"):
+            panel.errorbar(curves["answers"], curves[way]["mean"], curves[way]["standard_error"], label=way, marker="o")
+        for line in ("generic", "oracle"):
+            panel.axhline(curves[line], label=line, color="gray", linestyle=":" if line == "generic" else "--")
+        panel.set(title=name, xlabel="answers", ylabel="accuracy", xscale="symlog", ylim=(0.4, 1.02))
+    panels[0][0].legend()
+    figure.tight_layout()
+    for ending in ("png", "svg"):
+        figure.savefig(OUT / f"new_users.{ending}", dpi=110)
+
+
+def main() -> None:
+    RUNS.mkdir(parents=True, exist_ok=True)
+    found: dict[str, dict[str, Any]] = {}
+    for world in (attributes(), personas()):
+        found[world.name] = {
+            "questions": len(world.bank.questions),
+            "tests": len(world.test.offsets),
+            "likelihood": {"temperature": world.bank.likelihood.temperature, "noise": world.bank.likelihood.noise},
+            "accuracy": accuracy_by_answers(world),
+            "calibration": {f"{flips:.0%} flipped": calibrated(world, flips) for flips in FLIPS},
+            "switched": switched(world),
+        }
+        sys.stdout.write(json.dumps({world.name: found[world.name]}, indent=2) + "\n")
+    (OUT / "new_users.json").write_text(json.dumps({"worlds": found, **provenance(COMMAND)}, indent=2) + "\n")
+    draw(found)
+    evidence = ROOT / "docs" / "evidence.json"
+    curves = {name: world["accuracy"] for name, world in found.items()}
+    share = {name: round(c["active"]["mean"][N_ANSWERS.index(5)] / c["oracle"], 4) for name, c in curves.items()}
+    never_below = all(
+        min(c[way]["mean"]) >= c["generic"] - 1e-9 for c in curves.values() for way in ("random", "active")
+    )
+    value = {"active_over_oracle_after_5": share, "never_below_generic": never_below, "curves": curves}
+    record(evidence, "C1", value, "active >= 0.95 of the oracle by k = 5; never below generic", COMMAND)
+    calibration_errors = {
+        name: {flips: round(one["ece"], 4) for flips, one in world["calibration"].items()}
+        for name, world in found.items()
+    }
+    recovery = {name: world["switched"]["recovered_after_votes"] for name, world in found.items()}
+    value = {"expected_calibration_error": calibration_errors, "recovered_after_votes": recovery}
+    record(evidence, "C2", value, "error <= 0.05; within 8 votes", COMMAND)
+
+
+if __name__ == "__main__":
+    main()
