@@ -49,10 +49,10 @@ def user_votes(preferences: Sequence[Preference], user_rows: dict[str, int], mod
 
 
 def group(votes: Floats, most: int, seed: int) -> NDArray[np.int64]:
-    """The group of each user, [n_users], at most `most` of them.
+    """The group of each user, [n_users], at most `most` of them, numbered by their first user.
 
     >>> group(np.array([[0.0, 1], [5, 0], [0.1, 1], [5, 0.1], [-5, 0], [-5, 0.1]]), 5, seed=0)
-    array([1, 0, 1, 0, 2, 2])
+    array([0, 1, 0, 1, 2, 2])
     """
     candidates = [
         np.asarray(KMeans(k, n_init=10, random_state=seed).fit_predict(votes), np.int64)
@@ -60,7 +60,9 @@ def group(votes: Floats, most: int, seed: int) -> NDArray[np.int64]:
     ]
     if not candidates:
         return np.arange(len(votes)) % most
-    return max(candidates, key=lambda groups: silhouette_score(votes, groups) if len(set(groups)) > 1 else -1.0)
+    best = max(candidates, key=lambda groups: silhouette_score(votes, groups) if len(set(groups)) > 1 else -1.0)
+    _, first, group_of = np.unique(best, return_index=True, return_inverse=True)
+    return np.asarray(first.argsort().argsort()[group_of], np.int64)
 
 
 def _sides(vote: Preference) -> tuple[Text, Text]:
