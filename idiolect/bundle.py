@@ -151,6 +151,7 @@ def write_bundle(
     write_weights: Callable[[Path], None],
     training: dict[str, Any],
     bank: Bank | None = None,
+    cluster_names: Sequence[str] | None = None,
 ) -> Bundle:
     """Write a bundle to `path`, replacing one that is there, and read it back.
 
@@ -182,6 +183,7 @@ def write_bundle(
             layout=layout,
             weights=weights,
             bank=None if bank is None else BankShape(n_questions=len(bank.questions), n_coordinates=len(bank.mean)),
+            cluster_names=None if cluster_names is None else tuple(cluster_names),
             training=training,
             files=files,
         )

@@ -2,15 +2,16 @@
 
 import hashlib
 import json
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from idiolect.layout import Layout
 from idiolect.user_model import Kind
 
 FORMAT_VERSION: Literal[1] = 1
 
+ClusterName = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?$")]
 
@@ -74,16 +75,25 @@ class Manifest(_Strict):
     layout: Layout
     weights: Annotated[AdapterWeights | MergedWeights, Field(discriminator="kind")]
     bank: BankShape | None = None
+    cluster_names: tuple[ClusterName, ...] | None = None
+    """What people call each of the K clusters; of cluster models only."""
     training: dict[str, Any]
     files: dict[FileName, FileDigest]
+
+    @model_validator(mode="after")
+    def _a_name_for_each_cluster(self) -> Self:
+        names = self.cluster_names
+        if names is not None and (self.user_model.kind != "cluster" or len(set(names)) != self.user_model.code_size):
+            raise ValueError("cluster_names: want one distinct name for each cluster of a cluster model")
+        return self
 
     @property
     def bundle_id(self) -> str:
         """16 hex digits over everything that changes a reply: bundles that serve alike share it.
 
-        Digests of the files stand for their contents; `created` and `training` are left out.
+        Digests of the files stand for their contents; `created`, `training` and `cluster_names` are left out.
         """
-        return self._hash(exclude={"created", "training"})[:16]
+        return self._hash(exclude={"created", "training", "cluster_names"})[:16]
 
     @property
     def digest(self) -> str:
@@ -91,7 +101,7 @@ class Manifest(_Strict):
         return self._hash(exclude=set())
 
     def _hash(self, exclude: set[str]) -> str:
-        if self.bank is None:
-            exclude = exclude | {"bank"}  # bundles from before there were banks keep their digests
+        # Bundles from before there were such fields keep their digests.
+        exclude = exclude | {name for name in ("bank", "cluster_names") if getattr(self, name) is None}
         content = json.dumps(self.model_dump(mode="json", exclude=exclude), sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()

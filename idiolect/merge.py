@@ -51,6 +51,8 @@ def merge_bundle(bundle: Bundle, base: Path, out: Path) -> Bundle:
         weights=MergedWeights(),
         write_weights=write,
         training=bundle.manifest.training,
+        bank=bundle.bank,
+        cluster_names=bundle.manifest.cluster_names,
     )
 
 

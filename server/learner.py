@@ -73,6 +73,14 @@ class Learner:
             raise UnknownQuestion(f"question {question_id} is not in this bundle's bank")
         return bank.questions[bank.index[question_id]]
 
+    def in_words(self, known: Known) -> dict[str, float] | None:
+        """The weights of a cluster code by the names that the bundle gives its clusters, the heaviest first."""
+        names = self._bundle.manifest.cluster_names
+        if names is None:
+            return None
+        weights = sorted(zip(names, known.code.tolist(), strict=True), key=lambda item: -item[1])
+        return {name: round(weight, 4) for name, weight in weights}
+
     async def refresh(self, user_id: str) -> Known | None:
         """What the user's votes say now, stored unless a newer vote overtakes it. None without votes that count."""
         given = await self._store.votes.given(self._bundle.bundle_id, user_id)

@@ -176,6 +176,8 @@ class UserResponse(_Response):
     """Older votes that recent ones contradict: kept, but put aside."""
     uncertainty: float | None
     """1 when nothing is known beyond the population, falling towards 0; null without effective votes."""
+    belief: dict[str, float] | None
+    """What the user is taken for, in words and weights, where the bundle names its clusters."""
     code: list[float] | None
     """The inferred code when it is short enough to be read."""
 

@@ -108,6 +108,8 @@ class RunConfig(_Strict):
     """Also measure length and style of replies that the trained policy writes; slow on a CPU."""
     bank: BankConfig | None = None
     """Ship a question bank, from which new users are inferred (docs/new-users.md)."""
+    cluster_names: tuple[str, ...] | None = None
+    """What people call each cluster, once its replies have been looked at; `export` again to put them in the bundle."""
     log_with: tuple[Literal["tensorboard", "wandb"], ...] = ("tensorboard",)
     seed: int = Field(default=0, ge=0, lt=2**31)
 
@@ -117,6 +119,9 @@ class RunConfig(_Strict):
             raise ValueError("objective robust needs a label_smoothing above 0")
         if self.user_model.kind == "uniform" and self.alpha != 0:
             raise ValueError("user_model uniform has no users to train: set alpha to 0")
+        n_clusters = self.user_model.n_clusters if self.user_model.kind == "cluster" else 0
+        if self.cluster_names is not None and len(set(self.cluster_names)) != n_clusters:
+            raise ValueError("cluster_names: want one distinct name for each cluster of a cluster model")
         return self
 
     @classmethod
@@ -147,6 +152,6 @@ class RunConfig(_Strict):
 
     def portable(self) -> dict[str, object]:
         """What makes the weights, as JSON for checkpoints and bundles: file names stand for this machine's paths."""
-        values = self.model_dump(mode="json", exclude={"generate", "bank", "log_with"})
+        values = self.model_dump(mode="json", exclude={"generate", "bank", "cluster_names", "log_with"})
         test = None if self.test is None else self.test.name
         return values | {"train": self.train.name, "test": test, "model": Path(self.model).name}

@@ -31,6 +31,7 @@ def export(run: RunConfig, policy: Policy, user_rows: dict[str, int], bundle: Pa
         write_weights=_adapter_writer(run, policy),
         training=run.portable(),
         bank=None if run.bank is None else build_bank(run, policy, user_rows),
+        cluster_names=run.cluster_names,
     )
 
 

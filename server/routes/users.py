@@ -90,5 +90,6 @@ async def user(user_id: UserPath, http: Request) -> UserResponse:
         effective_votes=0 if known is None else known.effective_votes,
         outdated_votes=0 if known is None else known.outdated_votes,
         uncertainty=None if known is None else known.uncertainty,
+        belief=None if known is None else live.learner.in_words(known),
         code=None if known is None else known.shown_code,
     )

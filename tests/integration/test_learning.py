@@ -104,6 +104,8 @@ def test_a_stranger_becomes_known_by_answers_alone(learning: Learning):
     assert uncertainty < 0.9
     assert min(gains) >= 0.02
     code = np.array(known["code"])
+    assert sorted(known["belief"]) == ["brief", "chatty", "plain"]
+    assert list(known["belief"].values()) == pytest.approx(sorted(known["code"], reverse=True), abs=1e-4)
     short, long = (learning.bundle.codes[list(learning.bundle.user_ids).index(user)] for user in ("short", "long"))
     assert np.linalg.norm(code - short) < np.linalg.norm(code - long)
     after = [learning.metric(f'idiolect_engine_requests_total{{purpose="{p}"}}') for p in ("reply", "score")]

@@ -21,7 +21,9 @@ BASE = BaseModelIdentity(
 LAYOUT = Layout(placement="after_system", anchor=(1, 9), bos_id=1)
 
 
-def small_bundle(path: Path, *, seed: int = 0, kind: str = "cluster", user_ids=("ada", "böb", "c/d")) -> Bundle:
+def small_bundle(
+    path: Path, *, seed: int = 0, kind: str = "cluster", user_ids=("ada", "böb", "c/d"), cluster_names=None
+) -> Bundle:
     rng = np.random.default_rng(seed)
     if kind == "cluster":
         basis = rng.normal(size=(4, 2, 6)).astype(np.float32)
@@ -46,6 +48,7 @@ def small_bundle(path: Path, *, seed: int = 0, kind: str = "cluster", user_ids=(
         weights=AdapterWeights(rank=2, alpha=4, target_modules=("q_proj",)),
         write_weights=write_adapter,
         training={"seed": seed},
+        cluster_names=cluster_names,
     )
 
 

@@ -50,6 +50,18 @@ def test_the_id_tells_contents_apart_and_nothing_else(tmp_path: Path):
     assert one.bundle_id == same.bundle_id != other.bundle_id
 
 
+def test_names_of_clusters_change_no_reply(tmp_path: Path):
+    plain = small_bundle(tmp_path / "plain")
+    named = small_bundle(tmp_path / "named", cluster_names=("a", "b", "c", "d"))
+    assert named.manifest.cluster_names == ("a", "b", "c", "d")
+    assert plain.manifest.cluster_names is None
+    assert named.bundle_id == plain.bundle_id
+    assert named.manifest.digest != plain.manifest.digest
+    for wrong in (("a", "b"), ("a", "b", "c", "c")):
+        with pytest.raises(ValueError, match="cluster_names"):
+            small_bundle(tmp_path / "wrong", cluster_names=wrong)
+
+
 def test_a_flipped_byte_in_any_file_is_named():
     """Every file of the demo bundle, at seven places from its first byte to its last but one."""
     assert refused_flips(DEMO_BUNDLE) == 7 * 5

@@ -28,6 +28,7 @@ USER = {
     "effective_votes": 2,
     "outdated_votes": 0,
     "uncertainty": 0.4,
+    "belief": {"brief": 0.9, "chatty": 0.1},
     "code": [0.5, 0.5],
 }
 VOTE = {"vote_id": "v1", "votes": 4, "duplicate": False}
@@ -331,7 +332,9 @@ def test_profile_votes_and_users_are_taken_back(server: Script, client: ic.Clien
 @pytest.mark.parametrize("user_id", ["ada", "a/b c?é", "..", "%2F", "/x#y;z", "a+b&c=d"])
 def test_user_ids_are_one_path_segment(server: Script, client: ic.Client, user_id: str) -> None:
     server.answers = [Answer(body={**USER, "user_id": user_id})]
-    assert client.user(user_id) == ic.User(user_id, True, "inferred", 3, "b1", None, 2, 0, 0.4)
+    assert client.user(user_id) == ic.User(
+        user_id, True, "inferred", 3, "b1", None, 2, 0, 0.4, {"brief": 0.9, "chatty": 0.1}
+    )
     prefix, segment = server.seen[0].path.rsplit("/", 1)
     assert (prefix, unquote(segment)) == ("/users", user_id)
     assert set(segment).isdisjoint("?#.")

@@ -73,6 +73,7 @@ def tiny_bundle(folder: Path, tokenizer_from: Path) -> tuple[Bundle, Path, Polic
     model = tiny_model(folder / "model", tokenizer_from, hidden_size=64)
     user_model = {"kind": "cluster", "n_user_tokens": 2, "n_clusters": 3}
     changes = {"epochs": 15, "beta": 1.0, "row_lr": 0.2, "bank": {"n_questions": 4}}
+    changes |= {"cluster_names": ("brief", "plain", "chatty")}
     run = tiny_run(folder / "run", model, user_model=user_model, **changes)
     policy = fit(run, folder / "out")
     return export(run, policy, USERS, folder / "bundle"), model, policy

@@ -2,7 +2,8 @@
 
 import json
 from dataclasses import dataclass, is_dataclass
-from typing import TypeVar, get_origin, get_type_hints
+from types import UnionType
+from typing import TypeVar, get_args, get_origin, get_type_hints
 
 from idiolect_client.errors import UnexpectedResponse
 
@@ -56,7 +57,8 @@ class User:
     """What the server knows of a user. `state` and `votes` are those of Personalization.
 
     `effective_votes` are those that say something about the user, `outdated_votes` older ones that these contradict;
-    `uncertainty` falls from 1 to 0, None without effective votes.
+    `uncertainty` falls from 1 to 0, None without effective votes; `belief` are the weights of the clusters by name,
+    None where the bundle has no names.
     """
 
     user_id: str
@@ -68,6 +70,7 @@ class User:
     effective_votes: int
     outdated_votes: int
     uncertainty: float | None
+    belief: dict[str, float] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +158,14 @@ def build(result: type[Result], value: object) -> Result:
         field = value.get(name)
         if isinstance(kind, type) and is_dataclass(kind):
             field = build(kind, field)
-        elif not isinstance(field, get_origin(kind) if get_origin(kind) is list else kind):
+        elif not _is(field, kind):
             raise UnexpectedResponse(f"{result.__name__}.{name} is not {kind}: {field!r}")
         fields[name] = field
     return result(**fields)
+
+
+def _is(field: object, kind: object) -> bool:
+    """Whether a value is of a type, or of one of a union's; what lists and dicts hold is not looked at."""
+    if isinstance(kind, UnionType):
+        return any(_is(field, one) for one in get_args(kind))
+    return isinstance(field, get_origin(kind) or kind)
