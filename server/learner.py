@@ -6,7 +6,7 @@ order, so that codes do not depend on the order in which votes came, to the last
 which votes are outdated (idiolect/drift.py).
 """
 
-import logging
+import asyncio
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from idiolect.bank import Question
 from idiolect.bundle import Bundle
 from idiolect.drift import outdated
 from idiolect.errors import UserCodeError
-from idiolect.inference import next_question
+from idiolect.inference import Prior, next_question
 from idiolect.user_model import Array
 from idiolect.votes import Belief, Floats, Votes
 from server import metrics
@@ -25,8 +25,6 @@ from server.errors import UnknownQuestion
 from server.store.record import decode_code, encode_code
 from server.store.store import Store
 from server.store.votes import Given
-
-log = logging.getLogger(__name__)
 
 LEAST_GAIN = 0.02
 """Nats that an answer must promise for its question to be asked: a fair coin that says nothing else is worth 0.69."""
@@ -83,10 +81,9 @@ class Learner:
 
     async def refresh(self, user_id: str) -> Known | None:
         """What the user's votes say now, stored unless a newer vote overtakes it. None without votes that count."""
-        given = await self._store.votes.given(self._bundle.bundle_id, user_id)
+        given, known = await self._look(user_id)
         if not given.revision:
             return None
-        known = self.know(given, await self._margins(given))
         record = b"" if known is None else encode_code(known.code, "inferred")
         await self._store.put_inferred(self._bundle.bundle_id, user_id, record, given.revision)
         if known is not None and known.outdated_votes:
@@ -101,10 +98,8 @@ class Learner:
         bank = self._bundle.bank
         if bank is None:
             return None, 0.0, 0
-        given = await self._store.votes.given(self._bundle.bundle_id, user_id)
-        known = self.know(given, await self._margins(given))
-        prior = bank.prior(self._bundle.user_model, self._trained(given))
-        belief = prior.infer(Votes.none(len(bank.mean)), bank.likelihood) if known is None else known.belief
+        given, known = await self._look(user_id)
+        prior, belief = self._belief(given, known)
         asked = np.zeros(len(bank.questions), bool)
         asked[[bank.index[vote.pair_id] for vote in given.votes.values() if vote.pair_id in bank.index]] = True
         gains = prior.gain(belief, bank.table, bank.likelihood)
@@ -118,12 +113,23 @@ class Learner:
         bank = self._bundle.bank
         if bank is None:
             return None
+        given, known = await self._look(user_id)
+        prior, belief = self._belief(given, known)
+        drawn = prior.draw(belief, np.random.default_rng())
+        return bank.code(self._bundle.user_model, drawn, self._trained(given))
+
+    async def _look(self, user_id: str) -> tuple[Given, Known | None]:
+        """The user's votes, and what they say. In a thread: hundreds of votes take longer than others should wait."""
         given = await self._store.votes.given(self._bundle.bundle_id, user_id)
-        known = self.know(given, await self._margins(given))
-        trained = self._trained(given)
-        prior = bank.prior(self._bundle.user_model, trained)
-        belief = prior.infer(Votes.none(len(bank.mean)), bank.likelihood) if known is None else known.belief
-        return bank.code(self._bundle.user_model, prior.draw(belief, np.random.default_rng()), trained)
+        margins = await self._margins(given)
+        return given, await asyncio.to_thread(self.know, given, margins)
+
+    def _belief(self, given: Given, known: Known | None) -> tuple[Prior, Belief]:
+        """The user's prior and what is believed after the votes."""
+        bank = self._bundle.bank
+        assert bank is not None
+        prior = bank.prior(self._bundle.user_model, self._trained(given))
+        return prior, prior.infer(Votes.none(len(bank.mean)), bank.likelihood) if known is None else known.belief
 
     def know(self, given: Given, margins: Mapping[str, Floats]) -> Known | None:
         """The code that the votes lead to; None without a bank or without votes that count.

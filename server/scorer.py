@@ -24,9 +24,9 @@ from idiolect.votes import Floats
 from server import metrics
 from server.engine.engine import Engine
 from server.engine.injection import Placed, UserTokens
-from server.errors import GenerationFailed, RequestError, StoreUnavailable
+from server.errors import EngineDead, GenerationFailed, RequestError, StoreUnavailable
 from server.store.store import Store
-from server.store.votes import Unscored
+from server.store.votes import ABANDONED_MS, Unscored
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class Scorer:
         self._consumer = uuid.uuid4().hex
 
     async def run(self) -> None:
-        """Until cancelled. Outages of the store are waited out."""
+        """Until cancelled. Outages of the store are waited out; a vote that fails does not hold up others."""
         while True:
             try:
                 votes = await self._store.votes.unscored(self._bundle.bundle_id, self._consumer, TAKEN_VOTES)
@@ -57,6 +57,11 @@ class Scorer:
                     await self._store.votes.hold(self._bundle.bundle_id, self._consumer, votes[place + 1 :])
             except (StoreUnavailable, GenerationFailed) as error:
                 log.warning("scoring waits: %s", error.message)
+                votes = []
+            except EngineDead:
+                return  # and the server with it
+            except Exception:
+                log.exception("a vote cannot be scored; another try in %d s", ABANDONED_MS // 1000)
                 votes = []
             if not votes:
                 await asyncio.sleep(IDLE_S)

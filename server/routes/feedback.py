@@ -1,5 +1,6 @@
 """POST /feedback: a durable vote. Answered only when Redis has it, and counted once for each idempotency key."""
 
+import asyncio
 import json
 import uuid
 from contextlib import suppress
@@ -52,7 +53,8 @@ async def export(
     votes, after = await serving(http.app).store.votes.export(cursor, limit)
     headers = {CURSOR_HEADER: after}
     if format == "parquet":
-        return Response(to_parquet(votes), media_type="application/vnd.apache.parquet", headers=headers)
+        content = await asyncio.to_thread(to_parquet, votes)
+        return Response(content, media_type="application/vnd.apache.parquet", headers=headers)
     lines = "".join(json.dumps(vote, ensure_ascii=False) + "\n" for vote in votes)
     return Response(lines, media_type="application/x-ndjson", headers=headers)
 
