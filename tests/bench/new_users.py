@@ -9,6 +9,7 @@ Then votes are flipped with a probability of 0, 10 and 25 %, for calibration; an
 Writes docs/results/new_users.{json,png,svg}.
 """
 
+import hashlib
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -32,7 +33,7 @@ from tests.record import provenance, record
 from training.bank import Coordinates, build_bank, fit_likelihood, margin_table
 from training.batch import chat_layout, tokenize
 from training.config import BankConfig, RunConfig
-from training.fit import restore
+from training.fit import CHECKPOINT, restore
 from training.metrics import calibration
 from training.preferences import Preference
 
@@ -73,8 +74,18 @@ def build(name: str, run: RunConfig, folder: Path, bank: Path, test: Path, kind:
     """The world of a finished run, with a bank from the comparisons in `bank`, tested on those in `test`."""
     policy, user_rows = restore(run, folder)
     asking = run.model_copy(update={"test": bank, "bank": BankConfig(n_questions=96)})
-    built = build_bank(asking, policy, user_rows)
     coordinates = Coordinates.of(policy)
+    contents = b"".join(file.read_bytes() for file in (folder / CHECKPOINT, bank, test))
+    kept = RUNS / f"{name}-{hashlib.sha256(contents).hexdigest()[:12]}"
+    try:
+        # What is measured once is kept: margins take minutes, and what follows does not ask the model.
+        built = Bank.read(kept, *json.loads((kept / "shape.json").read_text()))
+    except OSError:
+        built = build_bank(asking, policy, user_rows)
+        kept.mkdir(parents=True, exist_ok=True)
+        built.write(kept)
+        shape = [len(built.questions), len(built.mean), built.directions.shape[1]]
+        (kept / "shape.json").write_text(json.dumps(shape))
     users = sorted(user_rows)
     kinds = sorted({kind(user) for user in users})
     trained = {
@@ -89,7 +100,12 @@ def build(name: str, run: RunConfig, folder: Path, bank: Path, test: Path, kind:
         vote.model_copy(update={"chosen": first, "rejected": second}) for (_, first, second), vote in sides.items()
     ]
     pairs = tokenize(distinct, policy.tokenizer, layout, {}, run.max_prompt_tokens, run.max_reply_tokens)
-    table = margin_table(run, policy, pairs, coordinates)
+    try:
+        measured = np.load(kept / "tests.npz")
+        table = Votes.of(measured["slopes"], measured["offsets"])
+    except OSError:
+        table = margin_table(run, policy, pairs, coordinates)
+        np.savez(kept / "tests.npz", slopes=table.slopes, offsets=table.offsets)
 
     def answers(votes: Sequence[Preference], keys: Sequence[Key], of: str) -> Signs:
         said = {_key(vote): 1.0 if vote.chosen < vote.rejected else -1.0 for vote in votes if kind(vote.user_id) == of}
