@@ -113,7 +113,7 @@ class Bank:
     def write(self, folder: Path) -> None:
         """Both files, into the folder of a bundle."""
         lines = (question.model_dump_json() for question in self.questions)
-        (folder / QUESTIONS).write_text("".join(f"{line}\n" for line in lines))
+        (folder / QUESTIONS).write_bytes("".join(f"{line}\n" for line in lines).encode())
         flags = [float(self.blended), float(self.length_normalized)]
         likelihood = [self.likelihood.temperature, self.likelihood.noise, *flags]
         tensors = {name: getattr(self, name) for name in _shapes(0, 0, 0)} | {"likelihood": np.array(likelihood)}
@@ -123,7 +123,8 @@ class Bank:
     def read(cls, folder: Path, n_questions: int, n_coordinates: int, code_size: int) -> Self:
         """Read and check both files. Raises BundleCorrupt, BundleShapeMismatch; each names the file."""
         try:
-            lines = (folder / QUESTIONS).read_text().splitlines()
+            # Not splitlines, which also cuts at separators that JSON leaves as they are.
+            lines = (folder / QUESTIONS).read_bytes().removesuffix(b"\n").split(b"\n")
             questions = tuple(Question.model_validate_json(line) for line in lines)
         except (ValidationError, ValueError) as error:
             raise BundleCorrupt(f"{QUESTIONS}: {error}") from error

@@ -15,7 +15,6 @@ The last two take margins to be linear in the code, m(code) = offset + slopes . 
 at the mode says (Laplace).
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -129,14 +128,16 @@ class Simplex:
         return Belief(w, _tangent_inverse(curvature + _diagonal(pull / w**2)))
 
     def evidence(self, votes: Votes, likelihood: Likelihood) -> Floats:
-        """By Laplace's method in the K - 1 directions along the simplex."""
+        """By Laplace's method in the K - 1 directions along the simplex, so scaled that no votes have P = 1."""
+        nothing = self._density(Votes.none(len(self.center)), likelihood)
+        return np.asarray(self._density(votes, likelihood) - nothing, np.float64)
+
+    def _density(self, votes: Votes, likelihood: Likelihood) -> Floats:
         belief, k, pull = self.infer(votes, likelihood), len(self.center), self.strength * self.center
-        density = math.lgamma(k + self.strength) - sum(math.lgamma(1 + a) for a in pull)
-        density = density + (pull * np.log(belief.code)).sum(-1) + _log_likelihood(votes, belief.code, likelihood)
+        density = (pull * np.log(belief.code)).sum(-1) + _log_likelihood(votes, belief.code, likelihood)
         # The determinant along the simplex: its covariance is zero across, where we put a one.
         along = belief.covariance + np.full((k, k), 1 / k)
-        volume = (k - 1) * math.log(2 * math.pi) / 2 + np.linalg.slogdet(along)[1] / 2 - math.log(k) / 2
-        return np.asarray(density + volume, np.float64)
+        return np.asarray(density + np.linalg.slogdet(along)[1] / 2, np.float64)
 
     def draw(self, belief: Belief, generator: np.random.Generator) -> Belief:
         w = np.maximum(_gaussian_draw(belief, generator), SMALLEST)

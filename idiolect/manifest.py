@@ -83,7 +83,8 @@ class Manifest(_Strict):
     @model_validator(mode="after")
     def _a_name_for_each_cluster(self) -> Self:
         names = self.cluster_names
-        if names is not None and (self.user_model.kind != "cluster" or len(set(names)) != self.user_model.code_size):
+        n_clusters = self.user_model.code_size if self.user_model.kind == "cluster" else 0
+        if names is not None and not len(names) == len(set(names)) == n_clusters:
             raise ValueError("cluster_names: want one distinct name for each cluster of a cluster model")
         return self
 

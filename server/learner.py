@@ -149,7 +149,9 @@ class Learner:
         belief = prior.infer(Votes.of(votes.slopes[order], votes.offsets[order]), bank.likelihood)
         nothing = prior.infer(Votes.none(len(bank.mean)), bank.likelihood)
         code = bank.code(self._bundle.user_model, belief, trained)
-        return Known(code, belief, len(order), n_old, float(belief.spread / nothing.spread))
+        # A surprising vote may leave more open than nobody's votes do: that is no less than knowing nothing.
+        uncertainty = min(1.0, float(belief.spread / nothing.spread))
+        return Known(code, belief, len(order), n_old, uncertainty)
 
     def _counted(self, given: Given, margins: Mapping[str, Floats]) -> tuple[list[str], Votes]:
         """The pairs that count, in the order of their last vote, and those votes."""
@@ -186,7 +188,8 @@ class Learner:
         if not pairs:
             return {}
         found = await self._store.margins(self._bundle.bundle_id, pairs)
-        return {pair: row for pair, row in found.items() if row.shape == (1 + len(bank.mean),)}
+        whole = (1 + len(bank.mean),)
+        return {pair: row for pair, row in found.items() if row.shape == whole and np.isfinite(row).all()}
 
     def _trained(self, given: Given) -> Array | None:
         """The user's code from training, when there is a good one."""

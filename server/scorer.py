@@ -12,7 +12,6 @@ a vote twice changes nothing, since the margins of a pair are kept as they were 
 import asyncio
 import logging
 import time
-import uuid
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -24,9 +23,9 @@ from idiolect.votes import Floats
 from server import metrics
 from server.engine.engine import Engine
 from server.engine.injection import Placed, UserTokens
-from server.errors import EngineDead, GenerationFailed, RequestError, StoreUnavailable
+from server.errors import EngineDead, RequestError, StoreUnavailable
+from server.store.queue import ABANDONED_MS, Unscored
 from server.store.store import Store
-from server.store.votes import ABANDONED_MS, Unscored
 
 log = logging.getLogger(__name__)
 
@@ -43,28 +42,34 @@ class Scorer:
 
     def __init__(self, bundle: Bundle, store: Store, engine: Engine) -> None:
         self._bundle, self._store, self._engine = bundle, store, engine
-        self._consumer = uuid.uuid4().hex
+        self._queue = store.queue(bundle.bundle_id)
 
     async def run(self) -> None:
         """Until cancelled. Outages of the store are waited out; a vote that fails does not hold up others."""
         while True:
             try:
-                votes = await self._store.votes.unscored(self._bundle.bundle_id, self._consumer, TAKEN_VOTES)
-                metrics.BACKLOG.set(await self._store.votes.backlog(self._bundle.bundle_id))
+                votes = await self._queue.take(TAKEN_VOTES)
+                metrics.BACKLOG.set(await self._queue.backlog())
                 votes.sort(key=lambda vote: vote.given_ms)
                 for place, vote in enumerate(votes):
-                    await self._attend(vote)
-                    await self._store.votes.hold(self._bundle.bundle_id, self._consumer, votes[place + 1 :])
-            except (StoreUnavailable, GenerationFailed) as error:
+                    await self._attend_or_leave(vote)
+                    await self._queue.hold(votes[place + 1 :])
+            except StoreUnavailable as error:
                 log.warning("scoring waits: %s", error.message)
                 votes = []
             except EngineDead:
                 return  # and the server with it
-            except Exception:
-                log.exception("a vote cannot be scored; another try in %d s", ABANDONED_MS // 1000)
-                votes = []
             if not votes:
                 await asyncio.sleep(IDLE_S)
+
+    async def _attend_or_leave(self, vote: Unscored) -> None:
+        """A vote that fails stays with this consumer, and is tried again when it counts as abandoned."""
+        try:
+            await self._attend(vote)
+        except (StoreUnavailable, EngineDead):
+            raise
+        except Exception:
+            log.exception("a vote cannot be scored; another try in %d s", ABANDONED_MS // 1000)
 
     async def _attend(self, vote: Unscored) -> None:
         """Score the vote's pair unless that was done, and have its user inferred anew."""
@@ -83,9 +88,12 @@ class Scorer:
                         # Too long for the model, say: such a vote is kept, and says nothing of the user's code.
                         log.warning("a pair cannot be scored: %s", error.code)
                         margins = np.zeros(0)
+                    if not np.isfinite(margins).all():
+                        log.warning("a pair has margins that are not finite; it says nothing of its voters")
+                        margins = np.zeros(0)
                     await self._store.put_margins(bundle_id, pair, margins)
                 await self._store.votes.touch(content["user_id"])
-        await self._store.votes.scored(bundle_id, vote)
+        await self._queue.done(vote)
         metrics.LAG.set(max(0.0, time.time() - vote.given_ms / 1000))
 
     async def score(self, chat: Sequence[Mapping[str, str]], sides: Sequence[str]) -> Floats:

@@ -7,6 +7,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from idiolect.layout import Placement
+from idiolect.manifest import ClusterName
 from training.errors import BadRunConfig
 from training.formats import Format, read_format
 from training.loss import Objective
@@ -108,7 +109,7 @@ class RunConfig(_Strict):
     """Also measure length and style of replies that the trained policy writes; slow on a CPU."""
     bank: BankConfig | None = None
     """Ship a question bank, from which new users are inferred (docs/new-users.md)."""
-    cluster_names: tuple[str, ...] | None = None
+    cluster_names: tuple[ClusterName, ...] | None = None
     """What people call each cluster, once its replies have been looked at; `export` again to put them in the bundle."""
     log_with: tuple[Literal["tensorboard", "wandb"], ...] = ("tensorboard",)
     seed: int = Field(default=0, ge=0, lt=2**31)
@@ -120,7 +121,8 @@ class RunConfig(_Strict):
         if self.user_model.kind == "uniform" and self.alpha != 0:
             raise ValueError("user_model uniform has no users to train: set alpha to 0")
         n_clusters = self.user_model.n_clusters if self.user_model.kind == "cluster" else 0
-        if self.cluster_names is not None and len(set(self.cluster_names)) != n_clusters:
+        names = self.cluster_names
+        if names is not None and not len(names) == len(set(names)) == n_clusters:
             raise ValueError("cluster_names: want one distinct name for each cluster of a cluster model")
         return self
 

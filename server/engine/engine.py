@@ -78,8 +78,7 @@ class Engine:
         self.tokenizer = llm.renderer.tokenizer
         self.max_model_len: int = llm.model_config.max_model_len
         self.vocab_size: int = llm.model_config.get_vocab_size()
-        self.n_replies = 0
-        """How many replies are being written now."""
+        self._n_scored = 0
         self.lora_request: LoRARequest | None = None
         if config.adapter is not None:
             # vLLM caches adapters by this id, and keys KV on name and path: a new bundle is new in all three.
@@ -129,7 +128,6 @@ class Engine:
             output_kind=RequestOutputKind.DELTA,
         )
         metrics.REQUESTS.labels("reply").inc()
-        self.n_replies += 1
         try:
             async for output in self.llm.generate(
                 self.engine_input(placed), params, request_id, lora_request=self.lora_request
@@ -146,8 +144,6 @@ class Engine:
             raise EngineDead("the engine has stopped") from error
         except (ValueError, GenerationError) as error:
             raise GenerationFailed(f"the engine refused or failed this request: {error}") from error
-        finally:
-            self.n_replies -= 1
 
     async def score_reply(self, placed: Placed, reply: str) -> list[float]:
         """Log-probability of each token of `reply` and of the end of the turn after it, as the trainer takes them.
@@ -173,15 +169,24 @@ class Engine:
         params = SamplingParams(max_tokens=1, temperature=0.0, prompt_logprobs=0)
         metrics.REQUESTS.labels("score").inc()
         last = None
-        async for output in self.llm.generate(
-            self.engine_input(placed), params, request_id, lora_request=self.lora_request, priority=LOW_PRIORITY
-        ):
-            last = output
+        self._n_scored += 1
+        try:
+            async for output in self.llm.generate(
+                self.engine_input(placed), params, request_id, lora_request=self.lora_request, priority=LOW_PRIORITY
+            ):
+                last = output
+        finally:
+            self._n_scored -= 1
         assert last is not None
         assert last.prompt_logprobs is not None
         shift = placed.n_tokens - len(placed.token_ids)
         scored = last.prompt_logprobs[start + shift :]
         return [entry[token].logprob for entry, token in zip(scored, placed.token_ids[start:], strict=True) if entry]
+
+    @property
+    def n_replies(self) -> int:
+        """How many replies are being written now, through whichever API."""
+        return int(self.llm.output_processor.get_num_unfinished_requests()) - self._n_scored
 
     @property
     def alive(self) -> bool:

@@ -21,6 +21,7 @@ from vllm.v1.engine.exceptions import EngineDeadError
 from idiolect.errors import IdiolectError
 from idiolect.layout import Layout
 from idiolect.profile import with_profile
+from server import metrics
 from server.engine.engine import Engine
 from server.engine.injection import Placed, UserTokens
 from server.errors import EngineDead, RequestError
@@ -104,6 +105,7 @@ class _PersonalChat(OpenAIServingChat):  # type: ignore[misc]
 
     def _place(self, rendered: Any) -> Any:
         ids = rendered["prompt_token_ids"]
+        metrics.REQUESTS.labels("reply").inc()
         placed = Placed(ids, self.layout.offset(ids), _user_tokens.get())
         # Equal salts keep sharing; a caller's own salt still isolates what the caller wants isolated.
         salted = {"cache_salt": rendered["cache_salt"]} if rendered.get("cache_salt") else {}
@@ -129,6 +131,7 @@ def _check(request: ChatCompletionRequest) -> None:
         raise RequestError(f"n may be at most {MAX_CHOICES}")
     for name in (
         "use_beam_search",
+        "priority",
         "mm_processor_kwargs",
         "kv_transfer_params",
         "ec_transfer_params",

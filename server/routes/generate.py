@@ -65,7 +65,9 @@ async def _other(first: "Reply") -> "Reply":
     if request.user_id is not None:
         with suppress(StoreUnavailable):
             who = await live.personalizer.explore(request.user_id, who)
-    sampling = replace(first.sampling, temperature=max(first.sampling.temperature, EXPLORING_TEMPERATURE))
+    seed = None if first.sampling.seed is None else (first.sampling.seed + 1) % (1 << 63)
+    temperature = max(first.sampling.temperature, EXPLORING_TEMPERATURE)
+    sampling = replace(first.sampling, temperature=temperature, seed=seed)
     return Reply(live, request, replace(first.placed, user_tokens=who.user_tokens), sampling, who)
 
 

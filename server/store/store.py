@@ -33,6 +33,7 @@ from redis.exceptions import RedisError
 from idiolect.user_model import Array
 from idiolect.votes import Floats
 from server.store.connection import N_SHARDS, connect, count, mapped, shard
+from server.store.queue import Queue
 from server.store.record import encode_code
 from server.store.votes import VoteLog
 
@@ -118,6 +119,10 @@ class Store:
         self._remember = self._redis.register_script(_REMEMBER)
         self._erase = self._redis.register_script(_ERASE)
 
+    def queue(self, bundle_id: str) -> Queue:
+        """The votes that wait for scoring under a bundle, for one scorer."""
+        return Queue(self._redis, bundle_id)
+
     async def close(self) -> None:
         await self._redis.aclose()
 
@@ -158,23 +163,31 @@ class Store:
             if await self._redis.exists(f"idiolect:loaded:{bundle_id}"):
                 return
             await self._redis.sadd("idiolect:bundles", bundle_id)
-            erased = {
-                digest.decode()
-                for number in range(N_SHARDS)
-                for digest in await self._redis.hkeys(f"idiolect:{{{number}}}:erased")
-            }
+            erased = await self._erased()
+            kept: dict[str, str] = {}
             pipeline, n_bytes = self._redis.pipeline(transaction=False), 0
             for user_id, code in users:
-                if erased and _digest(user_id) in erased:
+                digest = _digest(user_id)
+                if digest in erased:
                     continue
                 record = encode_code(code)
-                pipeline.set(*_keys(user_id, f"code:{bundle_id}"), record)
+                (key,) = _keys(user_id, f"code:{bundle_id}")
+                kept[digest] = key
+                pipeline.set(key, record)
                 n_bytes += len(record)
                 if n_bytes >= PIPELINE_BYTES:
                     await pipeline.execute()
                     n_bytes = 0
             await pipeline.execute()
+            for digest in await self._erased() - erased:  # while the codes were on their way
+                if digest in kept:
+                    await self._redis.delete(kept[digest])
             await self._redis.set(f"idiolect:loaded:{bundle_id}", 1)
+
+    async def _erased(self) -> set[str]:
+        """Digests of the users who were erased."""
+        found = [await self._redis.hkeys(f"idiolect:{{{number}}}:erased") for number in range(N_SHARDS)]
+        return {digest.decode() for digests in found for digest in digests}
 
     async def margins(self, bundle_id: str, pair_ids: Sequence[str]) -> dict[str, Floats]:
         """What `put_margins` stored of these pairs; those that were never scored are absent."""

@@ -7,19 +7,16 @@ import base64
 import binascii
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-
-from redis.exceptions import ResponseError
 
 from idiolect.bank import pair_id
 from server.errors import IdempotencyConflict, RequestError
 from server.store.connection import N_SHARDS, Connection, count, mapped, shard
 
 KEY_TTL_S = 30 * 24 * 3600
-ABANDONED_MS = 300_000
-"""A vote that a scorer took, and has not held on to for so long, goes to another one."""
 
 _RAISE_REVISION = """
 local function raise_revision(key)
@@ -105,19 +102,6 @@ class Given:
     trained: bytes | None
 
 
-@dataclass(frozen=True)
-class Unscored:
-    """A vote that a scorer has taken: `vote` is None when it was taken back meanwhile."""
-
-    place: tuple[int, str]
-    vote: dict[str, Any] | None
-
-    @property
-    def given_ms(self) -> int:
-        """When it was given, in Unix milliseconds."""
-        return int(self.place[1].partition("-")[0])
-
-
 class VoteLog:
     """Every method raises StoreUnavailable when Redis does not answer in time."""
 
@@ -135,7 +119,9 @@ class VoteLog:
         """
         tag = shard(user_id)
         payload = json.dumps({"user_id": user_id, **vote}, sort_keys=True, ensure_ascii=False)
-        digest = hashlib.sha256(payload.encode()).hexdigest()[:32]
+        # Not by the bundle: the same request is the same vote when another one is served meanwhile.
+        said = {"user_id": user_id} | {field: value for field, value in vote.items() if field != "bundle_id"}
+        digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:32]
         name = hashlib.sha256(f"{user_id}\0{key}".encode()).hexdigest()[:32]
         pair = pair_id(vote["messages"], vote["chosen"], vote["rejected"])
         given = json.dumps({"pair": pair, "first": vote["chosen"] < vote["rejected"], "key": name})
@@ -194,71 +180,14 @@ class VoteLog:
             left -= len(entries)
             for stream_id, fields in entries:
                 seen[number] = stream_id.decode()
-                vote = _vote(fields)
+                vote = parse_vote(fields)
                 if vote is not None and vote.pop("consent", False):
                     milliseconds = int(seen[number].partition("-")[0])
                     votes.append({**vote, "vote_id": f"{number}-{seen[number]}", "time": milliseconds / 1000})
         return votes, _encode_cursor(seen)
 
-    async def unscored(self, bundle_id: str, consumer: str, n_votes: int) -> list[Unscored]:
-        """Take up to `n_votes` a shard that no scorer of this bundle has finished: new ones and abandoned ones.
 
-        A bundle starts with the first vote ever given, since its margins are its own. What is taken must be given to
-        `scored`; a scorer that dies before leaves it to another.
-        """
-        group = f"scorer:{bundle_id}"
-        streams = [f"idiolect:{{{number}}}:votes" for number in range(N_SHARDS)]
-        async with mapped():
-            pipeline = self._redis.pipeline(transaction=False)
-            for stream in streams:
-                pipeline.xautoclaim(stream, group, consumer, ABANDONED_MS, count=n_votes)
-                pipeline.xreadgroup(group, consumer, {stream: ">"}, count=n_votes)
-            answers = await pipeline.execute(raise_on_error=False)
-            if any(isinstance(answer, ResponseError) and "NOGROUP" in str(answer) for answer in answers):
-                pipeline = self._redis.pipeline(transaction=False)
-                for stream in streams:
-                    pipeline.xgroup_create(stream, group, id="0", mkstream=True)
-                await pipeline.execute(raise_on_error=False)  # where it is there already, that is an error
-                return []
-            for answer in answers:
-                if isinstance(answer, Exception):
-                    raise answer
-        found = []
-        for number in range(N_SHARDS):
-            claimed, new = answers[2 * number][1], answers[2 * number + 1]
-            read = new[0][1] if new else []
-            found += [Unscored((number, i.decode()), fields and _vote(fields)) for i, fields in [*claimed, *read]]
-        return found
-
-    async def hold(self, bundle_id: str, consumer: str, votes: Sequence[Unscored]) -> None:
-        """Say that the consumer is alive and will finish these votes."""
-        async with mapped():
-            pipeline = self._redis.pipeline(transaction=False)
-            for vote in votes:
-                number, stream_id = vote.place
-                stream, group = f"idiolect:{{{number}}}:votes", f"scorer:{bundle_id}"
-                pipeline.xclaim(stream, group, consumer, min_idle_time=0, message_ids=[stream_id], justid=True)
-            await pipeline.execute()
-
-    async def scored(self, bundle_id: str, vote: Unscored) -> None:
-        """The vote needs no more scoring under this bundle."""
-        number, stream_id = vote.place
-        async with mapped():
-            await self._redis.xack(f"idiolect:{{{number}}}:votes", f"scorer:{bundle_id}", stream_id)
-
-    async def backlog(self, bundle_id: str) -> int:
-        """How many votes scorers of this bundle have yet to finish."""
-        async with mapped():
-            pipeline = self._redis.pipeline(transaction=False)
-            for number in range(N_SHARDS):
-                pipeline.xinfo_groups(f"idiolect:{{{number}}}:votes")
-            answers = await pipeline.execute(raise_on_error=False)
-        name = f"scorer:{bundle_id}".encode()
-        groups = [group for answer in answers if isinstance(answer, list) for group in answer if group["name"] == name]
-        return sum(group["pending"] + (group.get("lag") or 0) for group in groups)
-
-
-def _vote(fields: Mapping[bytes, bytes]) -> dict[str, Any] | None:
+def parse_vote(fields: Mapping[bytes, bytes]) -> dict[str, Any] | None:
     """A stream entry's vote; what we did not write is no vote."""
     try:
         vote = json.loads(fields[b"vote"])
@@ -283,10 +212,9 @@ def _decode_cursor(cursor: str | None) -> dict[int, str]:
     try:
         seen = json.loads(base64.urlsafe_b64decode(cursor or "e30="))
         places = {int(number): str(stream_id) for number, stream_id in seen.items()}
-    except (ValueError, AttributeError, binascii.Error):
+    except (ValueError, AttributeError, RecursionError, binascii.Error):
         raise RequestError("cursor: not one of ours", hint="start without a cursor") from None
     for number, stream_id in places.items():
-        halves = stream_id.split("-")
-        if not (0 <= number < N_SHARDS and len(halves) == 2 and all(half.isdigit() for half in halves)):
+        if not (0 <= number < N_SHARDS and re.fullmatch(r"[0-9]{1,16}-[0-9]{1,16}", stream_id)):
             raise RequestError("cursor: not one of ours", hint="start without a cursor")
     return places

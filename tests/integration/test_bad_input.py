@@ -70,6 +70,7 @@ BAD_OPENAI = {
     "odd parts": {"messages": [{"role": "user", "content": ["x", {"type": "text", "text": "y"}]}]},
     "embeds": {"messages": [{"role": "user", "content": [{"type": "prompt_embeds", "data": "AAAA"}]}]},
     "choices": {"messages": [{"role": "user", "content": "x"}], "n": 1000},
+    "priority": {"messages": [{"role": "user", "content": "x"}], "priority": -5},
     "beams": {"messages": [{"role": "user", "content": "x"}], "use_beam_search": True},
     "user id": {"messages": [{"role": "user", "content": "x"}], "user": "u" * 1000},
     "temperature": {"messages": [{"role": "user", "content": "x"}], "temperature": -5},

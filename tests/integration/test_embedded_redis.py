@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from server.errors import SettingsError, StoreUnavailable
+from server.store import queue
 from server.store.embedded import EmbeddedRedis
 from server.store.store import Store
 
@@ -39,6 +40,40 @@ def test_killed_it_comes_back_with_every_vote(tmp_path: Path):
         assert embedded.pid != killed
         again = await store.votes.add("ada", "k1", VOTE)
         assert (again.duplicate, again.vote_id, again.votes) == (True, first.vote_id, 1)
+        await store.close()
+        await embedded.stop()
+
+    asyncio.run(scenario())
+
+
+def test_votes_outlive_the_scorer_that_took_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Also when one of them is taken back meanwhile; and the same request is the same vote under another bundle."""
+    monkeypatch.setattr(queue, "ABANDONED_MS", 0)
+
+    async def scenario() -> None:
+        embedded = EmbeddedRedis(tmp_path)
+        await embedded.start()
+        store = Store(embedded.url)
+        await answering(store)
+        log = store.votes
+        one, other, third = (store.queue("b1") for _ in range(3))
+        assert await one.take(9) == []  # makes the groups
+        gone, kept = [await log.add("ada", key, {**VOTE, "bundle_id": "b1"}) for key in ("k1", "k2")]
+        assert (await log.add("ada", "k2", {**VOTE, "bundle_id": "b2"})).duplicate
+        assert len(await one.take(9)) == 2
+        assert await log.take_back("ada", gone.vote_id)
+        found = await other.take(9)
+        assert {f"{vote.place[0]}-{vote.place[1]}": vote.vote is not None for vote in found} == {
+            gone.vote_id: False,
+            kept.vote_id: True,
+        }
+        await other.hold(found)
+        for vote in found:
+            await other.done(vote)
+        assert await third.take(9) == []
+        later = store.queue("b2")  # another bundle starts with the first vote
+        assert await later.take(9) == []
+        assert len(await later.take(9)) == 1
         await store.close()
         await embedded.stop()
 

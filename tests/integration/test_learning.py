@@ -3,6 +3,7 @@
 The model is tiny and random, and has learnt two users who want opposite things: what is tested is the service.
 """
 
+import base64
 import json
 import re
 import time
@@ -238,7 +239,8 @@ def test_consented_votes_are_exported_for_training(learning: Learning, tmp_path:
     (tmp_path / "votes.parquet").write_bytes(later.content)
     (row,) = pq.read_table(tmp_path / "votes.parquet").to_pylist()
     assert (row["user_id"], row["messages"]) == ("yara-9", [{"role": "user", "content": "Later?"}])
-    assert learning.http.get("/feedback", params={"cursor": "nonsense"}).status_code == 422
+    for cursor in ("nonsense", base64.urlsafe_b64encode(b'{"0": "99999999999999999999-0"}').decode()):
+        assert learning.http.get("/feedback", params={"cursor": cursor}).status_code == 422
 
 
 def everything(connection: redis.Redis) -> bytes:

@@ -96,6 +96,13 @@ def test_a_bank_survives_the_disk(trained, tmp_path):
     assert again.index[pair_id(question.messages, question.second, question.first)] == 0
 
 
+def test_separators_that_json_leaves_alone_end_no_question(trained, tmp_path):
+    bank = trained[2].bank
+    odd = bank.questions[0].model_copy(update={"first": "a\u2028b\u0085c"})
+    replace(bank, questions=(odd, *bank.questions[1:])).write(tmp_path)
+    assert Bank.read(tmp_path, 4, len(bank.mean), trained[2].user_model.code_size).questions[0] == odd
+
+
 @pytest.mark.parametrize(
     ("damage", "error"),
     [

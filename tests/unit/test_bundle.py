@@ -57,7 +57,7 @@ def test_names_of_clusters_change_no_reply(tmp_path: Path):
     assert plain.manifest.cluster_names is None
     assert named.bundle_id == plain.bundle_id
     assert named.manifest.digest != plain.manifest.digest
-    for wrong in (("a", "b"), ("a", "b", "c", "c")):
+    for wrong in (("a", "b"), ("a", "b", "c", "c"), ("a", "b", "c", "d", "d")):
         with pytest.raises(ValueError, match="cluster_names"):
             small_bundle(tmp_path / "wrong", cluster_names=wrong)
 

@@ -171,6 +171,7 @@ def test_evidence_is_the_integral_over_users(name):
     }[name]()
     each = NOISY.probability(votes.offsets + users @ votes.slopes.T).prod(-1)
     exact = name == "mixture"
+    assert prior.evidence(Votes.none(K), NOISY) == pytest.approx(0)
     assert prior.evidence(votes, NOISY) == pytest.approx(np.log(each.mean()), abs=0.02 if exact else 0.5)
 
 
