@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass, is_dataclass
 from types import UnionType
-from typing import TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from idiolect_client.errors import UnexpectedResponse
 
@@ -164,8 +164,9 @@ def build(result: type[Result], value: object) -> Result:
     return result(**fields)
 
 
-def _is(field: object, kind: object) -> bool:
+def _is(field: object, kind: Any) -> bool:
     """Whether a value is of a type, or of one of a union's; what lists and dicts hold is not looked at."""
     if isinstance(kind, UnionType):
         return any(_is(field, one) for one in get_args(kind))
-    return isinstance(field, get_origin(kind) or kind)
+    plain: type = get_origin(kind) or kind
+    return isinstance(field, plain)
