@@ -10,16 +10,18 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
+from typing_extensions import TypedDict  # that of Python 3.11 does not say which keys are required
 
 from idiolect.errors import BundleCorrupt, BundleShapeMismatch
 from idiolect.inference import Gaussian, Mixture, Prior, Simplex
+from idiolect.text import Text
 from idiolect.user_model import Array, UserModel
 from idiolect.votes import Belief, Floats, Likelihood, Votes
 
@@ -28,16 +30,27 @@ TABLE = "bank.safetensors"
 TRUST = 0.75
 """How much more a trained user's code counts than the population, before any vote after training."""
 
-Text = Annotated[str, StringConstraints(min_length=1)]
+
+class Message(TypedDict):
+    """A turn of a conversation."""
+
+    role: Literal["system", "user", "assistant"]
+    content: Text
 
 
 class Question(BaseModel):
-    """Two replies to a conversation; which does the user prefer?"""
+    """Two replies to a conversation; which does the user prefer? `first` comes first in the alphabet."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-    messages: tuple[dict[str, str], ...] = Field(min_length=1)
+    messages: tuple[Message, ...] = Field(min_length=1)
     first: Text
     second: Text
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.first >= self.second:
+            raise ValueError("first does not come before second")
+        return self
 
     @property
     def question_id(self) -> str:
@@ -133,6 +146,8 @@ class Bank:
         except (SafetensorError, ValueError) as error:
             raise BundleCorrupt(f"{TABLE}: {error}") from error
         expected = _shapes(n_questions, n_coordinates, code_size) | {"likelihood": (4,)}
+        if len({question.question_id for question in questions}) != len(questions):
+            raise BundleCorrupt(f"{QUESTIONS}: a question stands there twice")
         if len(questions) != n_questions or {name: t.shape for name, t in tensors.items()} != expected:
             raise BundleShapeMismatch(f"{TABLE}: does not fit {n_questions} questions and {n_coordinates} coordinates")
         if not all(t.dtype == np.float64 and np.isfinite(t).all() for t in tensors.values()):

@@ -80,7 +80,7 @@ class Learner:
         return {name: round(weight, 4) for name, weight in weights}
 
     async def refresh(self, user_id: str) -> Known | None:
-        """What the user's votes say now, stored unless a newer vote overtakes it. None without votes that count."""
+        """`known`, and stored unless a newer vote overtakes it."""
         given, known = await self._look(user_id)
         if not given.revision:
             return None
@@ -89,6 +89,10 @@ class Learner:
         if known is not None and known.outdated_votes:
             metrics.DRIFTED.inc()
         return known
+
+    async def known(self, user_id: str) -> Known | None:
+        """What the user's votes say now; None without votes that count."""
+        return (await self._look(user_id))[1]
 
     async def ask(self, user_id: str) -> tuple[Question | None, float, int]:
         """The next best question for the user, its expected gain in nats, and how many were answered.

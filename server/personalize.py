@@ -14,7 +14,7 @@ from server.engine.injection import UserTokens
 from server.errors import StoreUnavailable
 from server.learner import Learner
 from server.store.record import decode_code
-from server.store.store import Store
+from server.store.store import Store, StoredUser
 
 log = logging.getLogger(__name__)
 
@@ -56,8 +56,7 @@ class Personalizer:
         try:
             user = await self._store.user(bundle_id, user_id)
             if user.stale and self._learner.infers:
-                await self._learner.refresh(user_id)
-                user = await self._store.user(bundle_id, user_id)
+                user = await self._refreshed(user_id, user)
         except StoreUnavailable:
             code = self._last_codes.get(user_id)
             tokens = self._generic if code is None else self._expand(code)
@@ -74,6 +73,16 @@ class Personalizer:
         self._last_codes[user_id] = code
         state: State = "stored" if origin == "trained" else "inferred"
         return Personalization(tokens, state, bundle_id, user.votes, user.profile)
+
+    async def _refreshed(self, user_id: str, user: StoredUser) -> StoredUser:
+        try:
+            await self._learner.refresh(user_id)
+        except StoreUnavailable:
+            raise
+        except Exception:
+            log.exception("a user's votes cannot be made sense of; the last code stays in force")
+            return user
+        return await self._store.user(self._bundle.bundle_id, user_id)
 
     async def explore(self, user_id: str, who: Personalization) -> Personalization:
         """`who` with a code that the user may have just as well: a draw from what is believed of the user."""

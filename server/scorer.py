@@ -13,6 +13,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 import numpy as np
 
@@ -33,8 +34,18 @@ IDLE_S = 0.5
 """Between looks at the streams when there was nothing."""
 TAKEN_VOTES = 4
 """Taken from a shard at a time."""
+MAX_TRIES = 3
+"""Of a pair whose scoring has not ended, perhaps because it ends the engine: the next servers leave it alone."""
+HOLD_S = ABANDONED_MS / 1000 / 5
+"""Between signs of life for the votes that were taken."""
+BACKLOG_S = 5.0
+"""Between counts of the votes that wait."""
 SHARE = 0.03
 """Of the time, while replies are being written: what is slower for the scorer must not be slow for users."""
+
+
+class Unscorable(Exception):
+    """A pair has no margins that could be used."""
 
 
 class Scorer:
@@ -46,14 +57,14 @@ class Scorer:
 
     async def run(self) -> None:
         """Until cancelled. Outages of the store are waited out; a vote that fails does not hold up others."""
+        counted_s = 0.0
         while True:
             try:
                 votes = await self._queue.take(TAKEN_VOTES)
-                metrics.BACKLOG.set(await self._queue.backlog())
-                votes.sort(key=lambda vote: vote.given_ms)
-                for place, vote in enumerate(votes):
-                    await self._attend_or_leave(vote)
-                    await self._queue.hold(votes[place + 1 :])
+                if time.monotonic() - counted_s > BACKLOG_S:
+                    metrics.BACKLOG.set(await self._queue.backlog())
+                    counted_s = time.monotonic()
+                await self._attend_all(votes)
             except StoreUnavailable as error:
                 log.warning("scoring waits: %s", error.message)
                 votes = []
@@ -61,6 +72,31 @@ class Scorer:
                 return  # and the server with it
             if not votes:
                 await asyncio.sleep(IDLE_S)
+
+    async def _attend_all(self, votes: Sequence[Unscored]) -> None:
+        """Finish what needs no score at once, and then one vote after another, the oldest first."""
+        bank = self._bundle.bank
+        assert bank is not None
+        settled: list[Unscored] = []
+        left: list[Unscored] = []
+        for vote in sorted(votes, key=lambda vote: vote.given_ms):
+            pair = _pair(vote)
+            (settled if pair is None or pair in bank.index else left).append(vote)
+        await self._finish(settled)
+        holding = asyncio.create_task(self._hold(left))
+        try:
+            while left:
+                await self._attend_or_leave(left[0])
+                left.pop(0)
+        finally:
+            holding.cancel()
+
+    async def _hold(self, left: Sequence[Unscored]) -> None:
+        """Keep what is left of these votes from other scorers for as long as this one lives."""
+        while True:
+            await asyncio.sleep(HOLD_S)
+            with suppress(StoreUnavailable):
+                await self._queue.hold(left)
 
     async def _attend_or_leave(self, vote: Unscored) -> None:
         """A vote that fails stays with this consumer, and is tried again when it counts as abandoned."""
@@ -72,29 +108,31 @@ class Scorer:
             log.exception("a vote cannot be scored; another try in %d s", ABANDONED_MS // 1000)
 
     async def _attend(self, vote: Unscored) -> None:
-        """Score the vote's pair unless that was done, and have its user inferred anew."""
-        bank, bundle_id = self._bundle.bank, self._bundle.bundle_id
-        assert bank is not None
-        content = vote.vote
-        if content is not None:
-            pair = pair_id(content["messages"], content["chosen"], content["rejected"])
-            if pair not in bank.index:
-                if not await self._store.margins(bundle_id, [pair]):
-                    sides = sorted((content["chosen"], content["rejected"]))
-                    try:
-                        # Without the profile: the margins are for everybody who is shown this pair.
-                        margins = await self.score(content["messages"], sides)
-                    except (RequestError, LayoutError) as error:
-                        # Too long for the model, say: such a vote is kept, and says nothing of the user's code.
-                        log.warning("a pair cannot be scored: %s", error.code)
-                        margins = np.zeros(0)
-                    if not np.isfinite(margins).all():
-                        log.warning("a pair has margins that are not finite; it says nothing of its voters")
-                        margins = np.zeros(0)
-                    await self._store.put_margins(bundle_id, pair, margins)
-                await self._store.votes.touch(content["user_id"])
-        await self._queue.done(vote)
-        metrics.LAG.set(max(0.0, time.time() - vote.given_ms / 1000))
+        """Score an organic vote's pair unless that was done, and have its user inferred anew."""
+        bundle_id, content, pair = self._bundle.bundle_id, vote.vote, _pair(vote)
+        assert content is not None
+        assert pair is not None
+        if not await self._store.margins(bundle_id, [pair]):
+            sides = sorted((content["chosen"], content["rejected"]))
+            try:
+                if await self._store.count_try(bundle_id, pair) > MAX_TRIES:
+                    raise Unscorable(f"{MAX_TRIES} tries have not ended")
+                # Without the profile: the margins are for everybody who is shown this pair.
+                margins = await self.score(content["messages"], sides)
+                if not np.isfinite(margins).all():
+                    raise Unscorable("its margins are not finite")
+            except (RequestError, LayoutError, Unscorable) as error:
+                # Too long for the model, say: such a vote is kept, and says nothing of the user's code.
+                log.warning("a pair cannot be scored, and says nothing of its voters: %s", error)
+                margins = np.zeros(0)
+            await self._store.put_margins(bundle_id, pair, margins)
+        await self._store.votes.touch(content["user_id"])
+        await self._finish([vote])
+
+    async def _finish(self, votes: Sequence[Unscored]) -> None:
+        if votes:
+            await self._queue.done(votes)
+            metrics.LAG.set(max(0.0, time.time() - min(vote.given_ms for vote in votes) / 1000))
 
     async def score(self, chat: Sequence[Mapping[str, str]], sides: Sequence[str]) -> Floats:
         """Offset and slopes [1 + C] of the margin, in nats, of the first side over the second at z.
@@ -134,3 +172,9 @@ class Scorer:
         if busy or self._engine.n_replies > 0:
             await asyncio.sleep((time.monotonic() - began) * (1 / SHARE - 1))
         return logps
+
+
+def _pair(vote: Unscored) -> str | None:
+    """The pair that a vote compares; None when it was taken back."""
+    content = vote.vote
+    return None if content is None else pair_id(content["messages"], content["chosen"], content["rejected"])

@@ -87,6 +87,7 @@ async def start(settings: Settings) -> AsyncGenerator[Serving, None]:
             finally:
                 if scoring is not None:
                     scoring.cancel()
+                    await asyncio.wait([scoring])  # it talks to the engine
                 engine.close()
         finally:
             loading.cancel()

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from idiolect.bank import Bank, Question
 from idiolect.inference import Gaussian
+from idiolect.text import is_printable
 from idiolect.user_model import Array
 from idiolect.votes import Belief, Likelihood, Votes
 from training.batch import Pair, chat_layout, tokenize
@@ -76,7 +77,8 @@ def build_bank(run: RunConfig, policy: Policy, user_rows: dict[str, int]) -> Ban
     likelihood = fit_likelihood(_own_margins(pairs, distinct, table, coordinates), run.beta)
     mean, covariance = coordinates.points.mean(0), np.atleast_2d(np.cov(coordinates.points.T))
     covariance = covariance + np.eye(len(mean)) * 1e-3 * max(np.trace(covariance) / len(mean), 1e-12)
-    open_ = _acceptable(run, policy, distinct)
+    askable = np.array([_is_askable(held_out[place]) for place in first_of.values()])
+    open_ = _acceptable(run, policy, distinct) & askable
     # Sides in the order of the alphabet: the order says nothing of who answered before.
     sign = np.array([1 if held_out[p].chosen < held_out[p].rejected else -1 for p in first_of.values()])
     chosen = choose(table, mean, covariance, likelihood, open_, run.bank.n_questions)
@@ -163,6 +165,11 @@ def _acceptable(run: RunConfig, policy: Policy, pairs: Sequence[Pair]) -> NDArra
     lengths = np.array([(len(pair.chosen_ids), len(pair.rejected_ids)) for pair in pairs])
     losses = -logps / lengths
     return np.asarray((losses <= np.quantile(losses, ACCEPTABLE)).all(axis=1))
+
+
+def _is_askable(preference: Preference) -> bool:
+    texts = [preference.chosen, preference.rejected, *(turn["content"] for turn in preference.turns())]
+    return all(text and is_printable(text) for text in texts)
 
 
 def _question(preference: Preference) -> Question:

@@ -77,15 +77,14 @@ def fit(run: RunConfig, out: Path) -> Policy:  # noqa: C901
     reference = policy.reference(pairs, 2 * run.batch_pairs)
     watched_reference = policy.reference(watched, 2 * run.batch_pairs)
 
-    if run.user_model.kind == "cluster" and run.user_model.start == "votes":
-        clusters, cache = run.user_model.n_clusters, cache_dir() / "features.sqlite"
-        policy.rows.place(cluster_logits(preferences, user_rows, clusters, run.seed, run.model, cache))
-
     # 4. Steps. Every draw derives from the seed and the epoch or step, so a resumed run equals a straight one.
     done = 0
     if (out / CHECKPOINT).is_file():
         done = load_checkpoint(out / CHECKPOINT, identity, lora | shared, policy.rows, optimizer)
         log.info("resumed at step %d", done)
+    elif run.user_model.kind == "cluster" and run.user_model.start == "votes":
+        clusters, cache = run.user_model.n_clusters, cache_dir() / "features.sqlite"
+        policy.rows.place(cluster_logits(preferences, user_rows, clusters, run.seed, run.model, cache))
     # Only now: a refused run must leave the folder as it was.
     out.mkdir(parents=True, exist_ok=True)
     if chief:

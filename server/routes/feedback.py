@@ -32,10 +32,11 @@ async def feedback(
     receipt = await live.store.votes.add(request.user_id, idempotency_key or uuid.uuid4().hex, vote)
     if not receipt.duplicate:
         metrics.VOTES.labels("bank" if request.question_id else "organic").inc()
-        if live.learner.infers:
-            # The vote is safe: when this fails, the next request of the user makes up for it.
-            with suppress(StoreUnavailable):
-                await live.learner.refresh(request.user_id)
+    if live.learner.infers:
+        # The vote is safe: when this fails, the next request of the user makes up for it. After a duplicate too: what
+        # brought the vote before may have failed here.
+        with suppress(StoreUnavailable):
+            await live.learner.refresh(request.user_id)
     return FeedbackResponse(vote_id=receipt.vote_id, votes=receipt.votes, duplicate=receipt.duplicate)
 
 

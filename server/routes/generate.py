@@ -73,7 +73,12 @@ async def _other(first: "Reply") -> "Reply":
 
 async def _pair(http: Request, first: "Reply", second: "Reply") -> Response:
     """Both replies, computed together."""
-    answers = await asyncio.gather(first.whole(http), second.whole(http))
+    both = [asyncio.ensure_future(reply.whole(http)) for reply in (first, second)]
+    try:
+        answers = await asyncio.gather(*both)
+    finally:
+        for one in both:
+            one.cancel()  # when the other has failed
     if any(answer.status_code != 200 for answer in answers):
         return Response(status_code=499)
     return Response(

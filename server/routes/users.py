@@ -1,11 +1,12 @@
 """What is known of a user, what to ask the user next, the profile, and everything taken back."""
 
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Request
 
-from server.errors import UnknownVote
+from server.errors import StoreUnavailable, UnknownVote
 from server.serving import serving
 from server.wire import (
     DeletedVote,
@@ -52,10 +53,12 @@ async def put_profile(user_id: UserPath, request: ProfileRequest, http: Request)
 async def delete_vote(user_id: UserPath, vote_id: VotePath, http: Request) -> DeletedVote:
     """Take one vote back: the user is then served as if it had never been given."""
     live = serving(http.app)
-    if not await live.store.votes.take_back(user_id, vote_id):
+    left = await live.store.votes.take_back(user_id, vote_id)
+    if left is None:
         raise UnknownVote(f"user has no vote {vote_id}")
-    who = await live.personalizer.find(user_id)
-    return DeletedVote(vote_id=vote_id, votes=who.votes or 0)
+    with suppress(StoreUnavailable):  # the next request of the user makes up for it
+        await live.learner.refresh(user_id)
+    return DeletedVote(vote_id=vote_id, votes=left)
 
 
 @router.delete("/users/{user_id:path}")
@@ -79,7 +82,7 @@ async def user(user_id: UserPath, http: Request) -> UserResponse:
     """What is known of one user. An unknown user is no error."""
     live = serving(http.app)
     who = await live.personalizer.find(user_id)
-    known = await live.learner.refresh(user_id) if who.votes else None
+    known = await live.learner.known(user_id) if who.votes else None
     return UserResponse(
         user_id=user_id,
         known=who.state in ("stored", "inferred") or bool(who.votes) or who.profile is not None,

@@ -1,14 +1,17 @@
 """The connection to Redis: where keys of a user hash to, and Redis's errors as ours."""
 
+import logging
 import zlib
 from typing import Any
 
 import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import ConstantBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import ConnectionError, RedisError
 
 from server.errors import StoreUnavailable
+
+log = logging.getLogger(__name__)
 
 N_SHARDS = 64
 TIMEOUT_S = 0.5
@@ -24,8 +27,9 @@ def connect(url: str) -> Connection:
         url,
         socket_timeout=TIMEOUT_S,
         socket_connect_timeout=TIMEOUT_S,
-        # One more try: the first may have met a connection that a restarted Redis has closed.
-        retry=Retry(ConstantBackoff(0), 1),
+        # One more try: the first may have met a connection that a restarted Redis has closed. Not after a timeout,
+        # which would double it.
+        retry=Retry(ConstantBackoff(0), 1, supported_errors=(ConnectionError,)),
     )
 
 
@@ -42,6 +46,7 @@ class mapped:
 
     async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, RedisError | OSError | TimeoutError):
+            log.debug("redis: %s", type(error).__name__)
             raise StoreUnavailable("the user store does not answer", hint="try again shortly") from error
 
 

@@ -74,19 +74,20 @@ class Queue:
         """Say that this scorer is alive and will finish these votes."""
         async with mapped():
             pipeline = self._redis.pipeline(transaction=False)
-            for vote in votes:
-                number, stream_id = vote.place
+            for number, stream_id in (vote.place for vote in votes):
                 stream = f"idiolect:{{{number}}}:votes"
                 pipeline.xclaim(
                     stream, self._group, self._consumer, min_idle_time=0, message_ids=[stream_id], justid=True
                 )
             await pipeline.execute()
 
-    async def done(self, vote: Unscored) -> None:
-        """The vote needs no more scoring under this bundle."""
-        number, stream_id = vote.place
+    async def done(self, votes: Sequence[Unscored]) -> None:
+        """These votes need no more scoring under this bundle."""
         async with mapped():
-            await self._redis.xack(f"idiolect:{{{number}}}:votes", self._group, stream_id)
+            pipeline = self._redis.pipeline(transaction=False)
+            for number, stream_id in (vote.place for vote in votes):
+                pipeline.xack(f"idiolect:{{{number}}}:votes", self._group, stream_id)
+            await pipeline.execute()
 
     async def backlog(self) -> int:
         """How many votes scorers of this bundle have yet to finish."""

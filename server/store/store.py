@@ -14,21 +14,23 @@ All keys of one user carry the same hash tag, so that every operation is one slo
     idiolect:{N}:generations:USER         zset     the ids of these, by the time they were made
     idiolect:{N}:erased                   hash     SHA-256 of an erased user's id -> when, in Unix seconds
     idiolect:{N}:margins:BUNDLE           hash     a pair whose id hashes to shard N -> its margins (server/scorer.py)
+    idiolect:{N}:tries:BUNDLE:PAIR        string   how often the pair has been tried to score lately
     idiolect:loaded:BUNDLE                string   set when all trained codes of a bundle are stored
     idiolect:bundles                      set      every bundle whose codes were stored here
 """
 
+import asyncio
 import hashlib
 import json
+import logging
 import struct
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from idiolect.user_model import Array
 from idiolect.votes import Floats
@@ -37,7 +39,11 @@ from server.store.queue import Queue
 from server.store.record import encode_code
 from server.store.votes import VoteLog
 
+log = logging.getLogger(__name__)
+
 GENERATION_TTL_S = 24 * 3600
+TRIES_TTL_S = 24 * 3600
+REWRITE_RETRY_S = 1.0
 PIPELINE_BYTES = 1 << 18
 """Small enough that one pipeline is sent well within the timeout, whatever the size of a code."""
 
@@ -118,12 +124,16 @@ class Store:
         self._put_inferred = self._redis.register_script(_PUT_INFERRED)
         self._remember = self._redis.register_script(_REMEMBER)
         self._erase = self._redis.register_script(_ERASE)
+        self._rewrite_wanted = asyncio.Event()
+        self._rewriting: asyncio.Task[None] | None = None
 
     def queue(self, bundle_id: str) -> Queue:
         """The votes that wait for scoring under a bundle, for one scorer."""
         return Queue(self._redis, bundle_id)
 
     async def close(self) -> None:
+        if self._rewriting is not None:
+            self._rewriting.cancel()
         await self._redis.aclose()
 
     async def ping(self) -> None:
@@ -208,6 +218,15 @@ class Store:
             value = np.asarray(margins, "<f8").tobytes()
             await self._redis.hsetnx(f"idiolect:{shard(pair)}:margins:{bundle_id}", pair, value)
 
+    async def count_try(self, bundle_id: str, pair: str) -> int:
+        """How often this pair has been tried to score under a bundle, this time included, within TRIES_TTL_S."""
+        key = f"idiolect:{shard(pair)}:tries:{bundle_id}:{pair}"
+        async with mapped():
+            pipeline = self._redis.pipeline(transaction=True)
+            pipeline.incr(key)
+            pipeline.expire(key, TRIES_TTL_S)
+            return int((await pipeline.execute())[0])
+
     async def remember(self, user_id: str, generation_id: str, generation: Mapping[str, Any], began_s: float) -> None:
         """Keep a user's generation for feedback, for GENERATION_TTL_S. `began_s` is when it began, in Unix seconds."""
         tag = shard(user_id)
@@ -236,11 +255,27 @@ class Store:
             for bundle in await self._redis.smembers("idiolect:bundles"):
                 keys += _keys(user_id, f"code:{bundle.decode()}", f"inferred:{bundle.decode()}")
             counts = await self._erase(keys, [f"idiolect:{tag}:", _digest(user_id), time.time()])
-        # What is deleted stays in the append-only file until that is written anew. One may be being written already,
-        # and whoever runs this Redis may have reserved the command.
-        with suppress(RedisError):
-            await self._redis.bgrewriteaof()
+        self._rewrite_wanted.set()
+        if self._rewriting is None:
+            self._rewriting = asyncio.create_task(self._rewrite_log())
         return Erased(*counts)
+
+    async def _rewrite_log(self) -> None:
+        """What is deleted stays in Redis's append-only file until that is written anew, after each erasure."""
+        while True:
+            await self._rewrite_wanted.wait()
+            try:
+                await self._redis.bgrewriteaof()
+                self._rewrite_wanted.clear()
+            except ResponseError as error:
+                if "in progress" not in str(error):
+                    log.warning(
+                        "Redis does not rewrite its append-only file: %s", error
+                    )  # the command is reserved, say
+                    self._rewrite_wanted.clear()
+            except RedisError as error:
+                log.debug("redis: %s", type(error).__name__)
+            await asyncio.sleep(REWRITE_RETRY_S)
 
 
 def _keys(user_id: str, *names: str) -> list[str]:

@@ -17,6 +17,7 @@ from server.errors import IdempotencyConflict, RequestError
 from server.store.connection import N_SHARDS, Connection, count, mapped, shard
 
 KEY_TTL_S = 30 * 24 * 3600
+STREAM_ID = "[0-9]{1,16}-[0-9]{1,16}"
 
 _RAISE_REVISION = """
 local function raise_revision(key)
@@ -54,14 +55,13 @@ _TAKE_BACK = (
     + """
 local given = redis.call('HGET', KEYS[1], ARGV[1])
 if not given then
-  return 0
+  return -1
 end
 redis.call('HDEL', KEYS[1], ARGV[1])
 redis.call('XDEL', KEYS[2], ARGV[1])
-redis.call('DECR', KEYS[3])
 redis.call('DEL', ARGV[2] .. cjson.decode(given)['key'])
 raise_revision(KEYS[4])
-return 1
+return redis.call('DECR', KEYS[3])
 """
 )
 
@@ -136,15 +136,16 @@ class VoteLog:
             )
         return Receipt(f"{tag[1:-1]}-{stream_id}", count(votes), bool(duplicate))
 
-    async def take_back(self, user_id: str, vote_id: str) -> bool:
-        """Remove one vote, as if it had never been given; False when the user has no such vote."""
+    async def take_back(self, user_id: str, vote_id: str) -> int | None:
+        """Remove one vote, as if it had never been given: how many are left; None when the user has no such vote."""
         tag, (number, _, stream_id) = shard(user_id), vote_id.partition("-")
         keys = [f"idiolect:{tag}:given:{user_id}", f"idiolect:{tag}:votes"]
         keys += [f"idiolect:{tag}:count:{user_id}", f"idiolect:{tag}:revision:{user_id}"]
         if tag != f"{{{number}}}":
-            return False
+            return None
         async with mapped():
-            return bool(await self._take_back(keys, [stream_id, f"idiolect:{tag}:key:"]))
+            left = int(await self._take_back(keys, [stream_id, f"idiolect:{tag}:key:"]))
+        return None if left < 0 else left
 
     async def given(self, bundle_id: str, user_id: str) -> Given:
         """A user's votes, in one round trip and at one moment."""
@@ -154,7 +155,8 @@ class VoteLog:
             pipeline.hgetall(f"idiolect:{tag}:given:{user_id}")
             pipeline.mget(f"idiolect:{tag}:revision:{user_id}", f"idiolect:{tag}:code:{bundle_id}:{user_id}")
             votes, (revision, trained) = await pipeline.execute()
-        found = {stream_id.decode(): _given_vote(value) for stream_id, value in votes.items()}
+        ours = {stream_id.decode("ascii", "replace"): _given_vote(value) for stream_id, value in votes.items()}
+        found = {stream_id: vote for stream_id, vote in ours.items() if re.fullmatch(STREAM_ID, stream_id)}
         return Given({stream_id: vote for stream_id, vote in found.items() if vote}, count(revision), trained)
 
     async def touch(self, user_id: str) -> None:
@@ -215,6 +217,6 @@ def _decode_cursor(cursor: str | None) -> dict[int, str]:
     except (ValueError, AttributeError, RecursionError, binascii.Error):
         raise RequestError("cursor: not one of ours", hint="start without a cursor") from None
     for number, stream_id in places.items():
-        if not (0 <= number < N_SHARDS and re.fullmatch(r"[0-9]{1,16}-[0-9]{1,16}", stream_id)):
+        if not (0 <= number < N_SHARDS and re.fullmatch(STREAM_ID, stream_id)):
             raise RequestError("cursor: not one of ours", hint="start without a cursor")
     return places

@@ -155,6 +155,12 @@ def test_user_ids_are_data(live: Live):
         assert answer["personalization"]["state"] == "generic"
 
 
+@pytest.mark.parametrize("user_id", ["a/question", "a/profile", "/votes/1-1-1"])
+def test_user_ids_do_not_look_like_what_users_have(live: Live, user_id: str):
+    """GET /users/a/question is about `a`: a user of that name could be neither read nor erased."""
+    assert_typed(live.http.post("/generate", json={"user_id": user_id, "prompt": "Hi"}), 422)
+
+
 def plant(live: Live, user_id: str, record: bytes) -> None:
     import zlib
 

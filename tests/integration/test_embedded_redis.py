@@ -61,16 +61,17 @@ def test_votes_outlive_the_scorer_that_took_them(tmp_path: Path, monkeypatch: py
         gone, kept = [await log.add("ada", key, {**VOTE, "bundle_id": "b1"}) for key in ("k1", "k2")]
         assert (await log.add("ada", "k2", {**VOTE, "bundle_id": "b2"})).duplicate
         assert len(await one.take(9)) == 2
-        assert await log.take_back("ada", gone.vote_id)
+        assert await log.take_back("ada", gone.vote_id) == 1
+        assert await log.take_back("ada", gone.vote_id) is None
         found = await other.take(9)
         assert {f"{vote.place[0]}-{vote.place[1]}": vote.vote is not None for vote in found} == {
             gone.vote_id: False,
             kept.vote_id: True,
         }
         await other.hold(found)
-        for vote in found:
-            await other.done(vote)
+        await other.done(found)
         assert await third.take(9) == []
+        assert [await store.count_try("b1", pair) for pair in ("p", "p", "q")] == [1, 2, 1]
         later = store.queue("b2")  # another bundle starts with the first vote
         assert await later.take(9) == []
         assert len(await later.take(9)) == 1

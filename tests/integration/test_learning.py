@@ -8,6 +8,7 @@ import json
 import re
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -182,6 +183,23 @@ def test_an_organic_pair_is_scored_once_and_as_the_trainer_would(learning: Learn
     assert margins == pytest.approx([0.0, *expected], abs=1e-2)
 
 
+def test_a_pair_whose_scoring_never_ends_is_given_up(learning: Learning):
+    """It may be what ends the engine: then every server that starts would take it up again."""
+    pair = {"prompt": "Deadly?", "chosen": "a", "rejected": "b"}
+    identity = pair_id([{"role": "user", "content": "Deadly?"}], "a", "b")
+    bundle_id = learning.bundle.bundle_id
+    learning.connection.set(f"idiolect:{shard(identity)}:tries:{bundle_id}:{identity}", 3)
+    scored = learning.metric("idiolect_pairs_scored_total")
+    learning.post("/feedback", user_id="theo", **pair)
+    deadline = time.monotonic() + 30
+    while (margins := learning.connection.hget(f"idiolect:{shard(identity)}:margins:{bundle_id}", identity)) is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    assert margins == b""
+    assert learning.metric("idiolect_pairs_scored_total") == scored
+    assert learning.get("/users/theo")["effective_votes"] == 0
+
+
 def test_a_profile_speaks_for_its_user_until_it_is_forgotten(learning: Learning):
     def prompt_tokens() -> list[int]:
         native = learning.generate(user_id="vera", prompt="Hi", max_tokens=1)["usage"]["prompt_tokens"]
@@ -243,6 +261,15 @@ def test_consented_votes_are_exported_for_training(learning: Learning, tmp_path:
         assert learning.http.get("/feedback", params={"cursor": cursor}).status_code == 422
 
 
+def files(folder: Path) -> list[bytes]:
+    """What lies on disk; a file may go while Redis writes the next."""
+    found = []
+    for file in folder.rglob("*"):
+        with suppress(FileNotFoundError, IsADirectoryError):
+            found.append(file.read_bytes())
+    return found
+
+
 def everything(connection: redis.Redis) -> bytes:
     """Every key of Redis and all that it holds."""
     found = []
@@ -260,9 +287,9 @@ def everything(connection: redis.Redis) -> bytes:
 
 def test_an_erased_user_is_found_nowhere(learning: Learning, evidence):
     """C6: neither in Redis, nor in its files, nor in the server's log; and nobody else has changed."""
-    secret, other = "zoe-4711", "zoe-4712"
+    secret, other, hasty = "zoe-4711", "zoe-4712", "zoe-4713"
     words = ("Marzipan", "Trondheim", "Xylophone")
-    for user_id in (secret, other):
+    for user_id in (secret, other, hasty):
         learning.http.put(f"/users/{user_id}/profile", json={"profile": f"{words[0]} {user_id}"})
         reply = learning.generate(user_id=user_id, prompt=f"{words[1]} {user_id}", max_tokens=2)
         vote = {"generation_id": reply["generation_id"], "chosen": f"{words[2]} {user_id}", "rejected": "no"}
@@ -276,12 +303,13 @@ def test_an_erased_user_is_found_nowhere(learning: Learning, evidence):
     assert secret.encode() in everything(learning.connection)
 
     receipt = learning.http.delete(f"/users/{secret}").json()
+    learning.http.delete(f"/users/{hasty}")  # while Redis rewrites its file because of the first
     assert (receipt["votes"], receipt["generations"], receipt["codes"], receipt["profiles"]) == (2, 1, 1, 1)
     time.sleep(2)  # whatever is on its way in the scorer arrives
     assert secret.encode() not in everything(learning.connection)
     assert secret.encode() not in learning.log.read_bytes()
     deadline = time.monotonic() + 30
-    while any(secret.encode() in file.read_bytes() for file in learning.redis.folder.rglob("*") if file.is_file()):
+    while any(user_id.encode() in content for content in files(learning.redis.folder) for user_id in (secret, hasty)):
         assert time.monotonic() < deadline, "the append-only file still holds the user"
         time.sleep(0.2)
     gone = learning.get(f"/users/{secret}")

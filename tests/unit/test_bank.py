@@ -98,9 +98,18 @@ def test_a_bank_survives_the_disk(trained, tmp_path):
 
 def test_separators_that_json_leaves_alone_end_no_question(trained, tmp_path):
     bank = trained[2].bank
-    odd = bank.questions[0].model_copy(update={"first": "a\u2028b\u0085c"})
+    odd = bank.questions[0].model_copy(update={"first": "a\u2028b\u2029c", "second": "b"})
     replace(bank, questions=(odd, *bank.questions[1:])).write(tmp_path)
     assert Bank.read(tmp_path, 4, len(bank.mean), trained[2].user_model.code_size).questions[0] == odd
+
+
+def rewrite(folder, change):
+    rows = [json.loads(line) for line in (folder / QUESTIONS).read_text().splitlines()]
+    (folder / QUESTIONS).write_text("".join(f"{json.dumps(row)}\n" for row in change(rows)))
+
+
+def flipped(row):
+    return {**row, "first": row["second"], "second": row["first"]}
 
 
 @pytest.mark.parametrize(
@@ -112,7 +121,15 @@ def test_separators_that_json_leaves_alone_end_no_question(trained, tmp_path):
             BundleShapeMismatch,
         ),
         (lambda path: (path / TABLE).write_bytes(b"\0" * 40), BundleCorrupt),
+        (lambda path: rewrite(path, lambda rows: [rows[0], *rows[:-1]]), BundleCorrupt),
+        (lambda path: rewrite(path, lambda rows: [flipped(row) for row in rows]), BundleCorrupt),
+        (lambda path: rewrite(path, lambda rows: [{**row, "first": "\u0085"} for row in rows]), BundleCorrupt),
+        (
+            lambda path: rewrite(path, lambda rows: [{**row, "messages": [{"role": "x"}]} for row in rows]),
+            BundleCorrupt,
+        ),
     ],
+    ids=["nonsense", "short", "table", "twice", "order", "control", "role"],
 )
 def test_a_damaged_bank_is_refused(trained, tmp_path, damage, error):
     bank = trained[2].bank
