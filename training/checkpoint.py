@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from training.config import upgraded
 from training.errors import CheckpointMismatch
 from training.rows import Rows
 
@@ -43,7 +44,7 @@ def load_checkpoint(
         raise CheckpointMismatch(f"{path}: not a checkpoint: {error}", hint="use a new --out folder") from error
     with opened as file:
         metadata = file.metadata()
-        if json.loads(metadata["run"]) != run:
+        if upgraded(json.loads(metadata["run"])) != run:
             raise CheckpointMismatch(f"{path} was written by another run configuration", hint="use a new --out folder")
         names = set(file.keys())
         with torch.no_grad():

@@ -1,5 +1,6 @@
 """One run, stated in full: YAML in, unknown keys refused, the resolved form saved with the weights."""
 
+import json
 from pathlib import Path
 from typing import Literal, Self
 
@@ -157,3 +158,16 @@ class RunConfig(_Strict):
         values = self.model_dump(mode="json", exclude={"generate", "bank", "cluster_names", "log_with"})
         test = None if self.test is None else self.test.name
         return values | {"train": self.train.name, "test": test, "model": Path(self.model).name}
+
+
+def upgraded(identity: dict[str, object]) -> dict[str, object]:
+    """What `portable` of an earlier version wrote, as this version does: settings that it did not know are defaults.
+
+    Unchanged when it is not a run of this version at all.
+    """
+    settings = {name: value for name, value in identity.items() if name in RunConfig.model_fields}
+    try:
+        run = RunConfig.model_validate_json(json.dumps(settings))
+    except ValidationError:
+        return identity
+    return {**identity, **run.portable()}

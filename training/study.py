@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from training.config import RunConfig
+from training.config import RunConfig, upgraded
 from training.curve import read_curve
 from training.errors import CheckpointMismatch
 from training.evaluate import evaluate
@@ -45,7 +45,7 @@ def measure(run: RunConfig, out: Path) -> Evaluation:
     Raises as `fit` does, and CheckpointMismatch when what is done there is another run.
     """
     if (out / EVALUATION).is_file():
-        done = json.loads((out / RUN).read_text())
+        done = upgraded(json.loads((out / RUN).read_text()))
         if any(done.get(name) != value for name, value in run.portable().items()):
             raise CheckpointMismatch(f"{out} holds the evaluation of another run", hint="use a new --out folder")
         evaluation: Evaluation = json.loads((out / EVALUATION).read_text())

@@ -23,6 +23,7 @@ from idiolect.merge import merge_bundle
 from tests.live import ROOT
 from tests.unit.tiny import tiny_model, tiny_run
 from training.batch import CHOSEN, PROMPT, REJECTED, chat_layout, collate, tokenize
+from training.config import upgraded
 from training.curve import LOG, read_curve
 from training.errors import BadPreference, CheckpointMismatch, Diverged
 from training.evaluate import evaluate
@@ -241,6 +242,19 @@ def test_the_loss_follows_the_committed_trajectory(tmp_path, model):
     fit(tiny_run(tmp_path, model, epochs=4), tmp_path / "out")
     losses = [record["loss"] for record in read_curve(tmp_path / "out")]
     assert losses == pytest.approx(json.loads((ROOT / "tests/unit/trajectory.json").read_text()), abs=2e-3)
+
+
+def test_a_checkpoint_of_an_earlier_version_is_continued(tmp_path, model):
+    """It lacks the settings that came later, which then are their defaults; anything else that differs is refused."""
+    run = tiny_run(tmp_path, model, user_model={"kind": "cluster", "n_clusters": 3, "n_user_tokens": 2})
+    now = run.portable() | {"train_sha256": "0"}
+    earlier = json.loads(json.dumps(now))
+    del earlier["user_model"]["start"], earlier["gradient_checkpointing"]
+    assert earlier != now
+    assert upgraded(earlier) == now
+    earlier["user_model"]["n_clusters"] = 4
+    assert upgraded(earlier) != now
+    assert upgraded({"no": "run"}) == {"no": "run"}
 
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path, model):
