@@ -8,7 +8,7 @@ which votes are outdated (idiolect/drift.py).
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +22,8 @@ from idiolect.user_model import Array
 from idiolect.votes import Belief, Floats, Votes
 from server import metrics
 from server.errors import UnknownQuestion
-from server.store.record import decode_code, encode_code
+from server.store.codes import CodeTable
+from server.store.record import encode_code
 from server.store.store import Store
 from server.store.votes import Given
 
@@ -59,6 +60,7 @@ class Learner:
 
     def __init__(self, bundle: Bundle, store: Store) -> None:
         self._bundle, self._store = bundle, store
+        self._table = CodeTable.of(bundle)
 
     @property
     def infers(self) -> bool:
@@ -94,10 +96,11 @@ class Learner:
         """What the user's votes say now; None without votes that count."""
         return (await self._look(user_id))[1]
 
-    async def ask(self, user_id: str) -> tuple[Question | None, float, int]:
+    async def ask(self, user_id: str, skip: Collection[str] = ()) -> tuple[Question | None, float, int]:
         """The next best question for the user, its expected gain in nats, and how many were answered.
 
-        None when no question is left that promises LEAST_GAIN.
+        None when no question is left that promises LEAST_GAIN. Questions in `skip`, which the user does not care
+        about, are not asked; an answer to them would be a coin thrown.
         """
         bank = self._bundle.bank
         if bank is None:
@@ -106,11 +109,13 @@ class Learner:
         prior, belief = self._belief(given, known)
         asked = np.zeros(len(bank.questions), bool)
         asked[[bank.index[vote.pair_id] for vote in given.votes.values() if vote.pair_id in bank.index]] = True
+        n_answered = int(asked.sum())
+        asked[[bank.index[question_id] for question_id in skip if question_id in bank.index]] = True
         gains = prior.gain(belief, bank.table, bank.likelihood)
         place = next_question(gains, asked, LEAST_GAIN)
         if place is None:
-            return None, 0.0, int(asked.sum())
-        return bank.questions[place], float(gains[place]), int(asked.sum())
+            return None, 0.0, n_answered
+        return bank.questions[place], float(gains[place]), n_answered
 
     async def draw(self, user_id: str) -> Array | None:
         """A code at random from what is believed of the user (Thompson sampling); None without a bank."""
@@ -124,7 +129,7 @@ class Learner:
 
     async def _look(self, user_id: str) -> tuple[Given, Known | None]:
         """The user's votes, and what they say. In a thread: hundreds of votes take longer than others should wait."""
-        given = await self._store.votes.given(self._bundle.bundle_id, user_id)
+        given = await self._store.votes.given(self._table, user_id)
         margins = await self._margins(given)
         return given, await asyncio.to_thread(self.know, given, margins)
 
@@ -191,7 +196,7 @@ class Learner:
         pairs = sorted({vote.pair_id for vote in given.votes.values()} - bank.index.keys())
         if not pairs:
             return {}
-        found = await self._store.margins(self._bundle.bundle_id, pairs)
+        found = await self._store.margins.get(self._bundle.bundle_id, pairs)
         whole = (1 + len(bank.mean),)
         return {pair: row for pair, row in found.items() if row.shape == whole and np.isfinite(row).all()}
 
@@ -200,7 +205,7 @@ class Learner:
         if given.trained is None:
             return None
         try:
-            return self._bundle.user_model.check(decode_code(given.trained)[0])
+            return self._bundle.user_model.check(self._table.decode(given.trained))
         except UserCodeError:
             return None
 

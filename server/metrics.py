@@ -1,6 +1,6 @@
 """What /metrics tells Prometheus. Nothing here names a user."""
 
-from prometheus_client import Counter, Gauge
+from prometheus_client import Counter, Gauge, Histogram
 
 REQUESTS = Counter("idiolect_engine_requests", "Prompts given to the engine", ["purpose"])
 VOTES = Counter("idiolect_votes", "Votes accepted, by where their margins come from", ["pair"])
@@ -10,3 +10,9 @@ DRIFTED = Counter(
 SCORED = Counter("idiolect_pairs_scored", "Pairs scored by the engine for inference")
 BACKLOG = Gauge("idiolect_scoring_backlog_votes", "Votes that no scorer has looked at yet")
 LAG = Gauge("idiolect_scoring_lag_seconds", "Age of the vote that was scored last, when it was")
+LOOKUP = Histogram(
+    "idiolect_user_lookup_seconds",
+    "From a user id to user tokens, by where the user's record came from; readings shared by requests count for each",
+    ["source"],
+    buckets=[1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 5e-2, 0.5],
+)

@@ -1,7 +1,15 @@
-"""From a user id to user tokens: look the code up, check it, expand it. Never fails: the worst case is generic."""
+"""From a user id to user tokens: look the code up, check it, expand it. Never fails: the worst case is generic.
 
+What was read of a user is kept and serves until the user changes (server/store/changes.py), so that most requests ask
+nothing of Redis. While changes cannot be heard every request asks, and when the store does not answer what was read
+last makes do, and the reply says so.
+"""
+
+import asyncio
 import hashlib
 import logging
+import sys
+import time
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -10,9 +18,11 @@ from cachetools import LRUCache
 from idiolect.bundle import Bundle
 from idiolect.errors import UserCodeError
 from idiolect.user_model import Array
+from server import metrics
 from server.engine.injection import UserTokens
 from server.errors import StoreUnavailable
 from server.learner import Learner
+from server.store.codes import CodeTable
 from server.store.record import decode_code
 from server.store.store import Store, StoredUser
 
@@ -20,11 +30,14 @@ log = logging.getLogger(__name__)
 
 State = Literal["stored", "inferred", "generic", "degraded"]
 CACHE_BYTES = 64 << 20
+"""Of users, and as much again of expanded user tokens."""
+MAX_AGE_S = 60.0
+"""A user who was read longer ago is read again, whatever was heard meanwhile."""
 
 
 @dataclass(frozen=True)
 class Personalization:
-    """What a request is served with. `votes` and `profile` are None also when the store could not say."""
+    """What a request is served with. `votes` is None when the store could not say."""
 
     user_tokens: UserTokens
     state: State
@@ -33,46 +46,104 @@ class Personalization:
     profile: str | None = None
 
 
-class Personalizer:
-    """Users of one bundle.
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What a user's record said when it was read; `code` None is the generic one."""
 
-    The store is asked for every request, so that a new code is felt at once; what it said last is kept for the time
-    when it does not answer. A degraded reply says so, whether it used a kept code or the generic one.
-    """
+    code: Array | None
+    state: State
+    votes: int
+    profile: str | None
+    epoch: int | None
+    read_s: float
+
+    @property
+    def n_bytes(self) -> int:
+        """In memory, with what the cache needs for it."""
+        code = 0 if self.code is None else self.code.nbytes
+        return OVERHEAD_BYTES + code + sys.getsizeof(self.profile)
+
+
+OVERHEAD_BYTES = 600
+"""Of a user in the cache beside code and profile: objects, key, two places in dictionaries (550 measured)."""
+
+
+class Personalizer:
+    """Users of one bundle."""
 
     def __init__(self, bundle: Bundle, store: Store, learner: Learner) -> None:
         self._bundle = bundle
         self._store = store
         self._learner = learner
-        self._last_codes: LRUCache[str, Array] = LRUCache(CACHE_BYTES, getsizeof=lambda code: code.nbytes)
+        self._table = CodeTable.of(bundle)
+        self._seen: LRUCache[str, _Seen] = LRUCache(CACHE_BYTES, getsizeof=lambda seen: seen.n_bytes)
+        self._reading: dict[str, asyncio.Task[_Seen]] = {}
         self._tokens: LRUCache[bytes, UserTokens] = LRUCache(CACHE_BYTES, getsizeof=lambda user: user.rows.nbytes)
         self._generic = self._expand(bundle.user_model.generic_code)
+        store.changes.listen(self._outdate)
 
     async def find(self, user_id: str | None) -> Personalization:
         """The personalization of a user; generic for None and for unknown users."""
-        bundle_id = self._bundle.bundle_id
         if user_id is None:
-            return Personalization(self._generic, "generic", bundle_id, 0)
+            return Personalization(self._generic, "generic", self._bundle.bundle_id, 0)
+        began = time.perf_counter()
+        seen = self._seen.get(user_id)
+        if seen is not None and self._holds(seen):
+            found = self._serve(seen)
+            metrics.LOOKUP.labels("cache").observe(time.perf_counter() - began)
+            return found
         try:
-            user = await self._store.user(bundle_id, user_id)
-            if user.stale and self._learner.infers:
-                user = await self._refreshed(user_id, user)
+            found = self._serve(await self._read_once(user_id))
         except StoreUnavailable:
-            code = self._last_codes.get(user_id)
-            tokens = self._generic if code is None else self._expand(code)
-            return Personalization(tokens, "degraded", bundle_id, None)
-        if user.record is None:
-            self._last_codes.pop(user_id, None)
-            return Personalization(self._generic, "generic", bundle_id, user.votes, user.profile)
-        try:
-            code, origin = decode_code(user.record)
-            tokens = self._expand(code)
-        except UserCodeError as error:
-            log.warning("stored code of a user is unusable, serving generic: %s", error.message)
-            return Personalization(self._generic, "degraded", bundle_id, user.votes, user.profile)
-        self._last_codes[user_id] = code
-        state: State = "stored" if origin == "trained" else "inferred"
-        return Personalization(tokens, state, bundle_id, user.votes, user.profile)
+            if seen is None:
+                return Personalization(self._generic, "degraded", self._bundle.bundle_id, None)
+            return replace(self._serve(seen), state="degraded", votes=None)
+        metrics.LOOKUP.labels("store").observe(time.perf_counter() - began)
+        return found
+
+    async def explore(self, user_id: str, who: Personalization) -> Personalization:
+        """`who` with a code that the user may have just as well: a draw from what is believed of the user."""
+        code = await self._learner.draw(user_id)
+        return who if code is None else replace(who, user_tokens=self._expand(code))
+
+    def _outdate(self, user_id: str, erased: bool) -> None:
+        """What is kept of a user only makes do from now on; of an erased one nothing is. Readings came too early."""
+        self._reading.pop(user_id, None)
+        seen = self._seen.pop(user_id, None)
+        if seen is not None and not erased:
+            self._seen[user_id] = replace(seen, epoch=None)
+
+    def _holds(self, seen: _Seen) -> bool:
+        return seen.epoch == self._store.changes.epoch is not None and time.monotonic() - seen.read_s < MAX_AGE_S
+
+    async def _read_once(self, user_id: str) -> _Seen:
+        """Requests of one user share one reading; it goes on when one of them leaves."""
+        reading = self._reading.get(user_id)
+        if reading is None:
+            reading = self._reading[user_id] = asyncio.create_task(self._read(user_id))
+            reading.add_done_callback(lambda task: self._keep(user_id, task))
+        return await asyncio.shield(reading)
+
+    def _keep(self, user_id: str, reading: "asyncio.Task[_Seen]") -> None:
+        failed = reading.cancelled() or reading.exception() is not None
+        if self._reading.get(user_id) is not reading:
+            return  # the user has changed since it began
+        del self._reading[user_id]
+        if failed:
+            return
+        seen = reading.result()
+        if seen.state == "degraded" or seen.n_bytes > CACHE_BYTES:
+            self._seen.pop(user_id, None)
+        else:
+            self._seen[user_id] = seen
+
+    async def _read(self, user_id: str) -> _Seen:
+        epoch, read_s = self._store.changes.epoch, time.monotonic()
+        user = await self._store.user(self._table, user_id)
+        if user.stale and self._learner.infers:
+            user = await self._refreshed(user_id, user)
+        code, state = self._decode(user)
+        return _Seen(code, state, user.votes, user.profile, epoch, read_s)
 
     async def _refreshed(self, user_id: str, user: StoredUser) -> StoredUser:
         try:
@@ -82,16 +153,22 @@ class Personalizer:
         except Exception:
             log.exception("a user's votes cannot be made sense of; the last code stays in force")
             return user
-        return await self._store.user(self._bundle.bundle_id, user_id)
+        return await self._store.user(self._table, user_id)
 
-    async def explore(self, user_id: str, who: Personalization) -> Personalization:
-        """`who` with a code that the user may have just as well: a draw from what is believed of the user."""
-        code = await self._learner.draw(user_id)
-        return who if code is None else replace(who, user_tokens=self._expand(code))
+    def _decode(self, user: StoredUser) -> tuple[Array | None, State]:
+        try:
+            if user.inferred is not None:
+                return self._bundle.user_model.check(decode_code(user.inferred)[0]), "inferred"
+            if user.trained is not None:
+                return self._bundle.user_model.check(self._table.decode(user.trained)), "stored"
+        except UserCodeError as error:
+            log.warning("stored code of a user is unusable, serving generic: %s", error.message)
+            return None, "degraded"
+        return None, "generic"
 
-    def forget(self, user_id: str) -> None:
-        """Nothing of this user is kept here any more."""
-        self._last_codes.pop(user_id, None)
+    def _serve(self, seen: _Seen) -> Personalization:
+        tokens = self._generic if seen.code is None else self._expand(seen.code)
+        return Personalization(tokens, seen.state, self._bundle.bundle_id, seen.votes, seen.profile)
 
     def _expand(self, code: Array) -> UserTokens:
         key = hashlib.sha256(code.tobytes()).digest()

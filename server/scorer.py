@@ -74,15 +74,19 @@ class Scorer:
                 await asyncio.sleep(IDLE_S)
 
     async def _attend_all(self, votes: Sequence[Unscored]) -> None:
-        """Finish what needs no score at once, and then one vote after another, the oldest first."""
+        """Finish together what needs no score, and then one vote after another, the oldest first."""
         bank = self._bundle.bank
         assert bank is not None
-        settled: list[Unscored] = []
-        left: list[Unscored] = []
-        for vote in sorted(votes, key=lambda vote: vote.given_ms):
-            pair = _pair(vote)
-            (settled if pair is None or pair in bank.index else left).append(vote)
+        pairs = {vote.place: _pair(vote) for vote in votes}
+        organic = {pair for pair in pairs.values() if pair is not None and pair not in bank.index}
+        scored = await self._store.margins.get(self._bundle.bundle_id, sorted(organic))
+        unscored = organic - scored.keys()
+        settled = [vote for vote in votes if pairs[vote.place] not in unscored]
+        voters = {vote.vote["user_id"] for vote in settled if vote.vote is not None and pairs[vote.place] in scored}
+        await self._store.votes.touch(voters)
         await self._finish(settled)
+        left = [vote for vote in votes if pairs[vote.place] in unscored]
+        left.sort(key=lambda vote: vote.given_ms)
         holding = asyncio.create_task(self._hold(left))
         try:
             while left:
@@ -112,10 +116,10 @@ class Scorer:
         bundle_id, content, pair = self._bundle.bundle_id, vote.vote, _pair(vote)
         assert content is not None
         assert pair is not None
-        if not await self._store.margins(bundle_id, [pair]):
+        if not await self._store.margins.get(bundle_id, [pair]):
             sides = sorted((content["chosen"], content["rejected"]))
             try:
-                if await self._store.count_try(bundle_id, pair) > MAX_TRIES:
+                if await self._store.margins.count_try(bundle_id, pair) > MAX_TRIES:
                     raise Unscorable(f"{MAX_TRIES} tries have not ended")
                 # Without the profile: the margins are for everybody who is shown this pair.
                 margins = await self.score(content["messages"], sides)
@@ -125,8 +129,8 @@ class Scorer:
                 # Too long for the model, say: such a vote is kept, and says nothing of the user's code.
                 log.warning("a pair cannot be scored, and says nothing of its voters: %s", error)
                 margins = np.zeros(0)
-            await self._store.put_margins(bundle_id, pair, margins)
-        await self._store.votes.touch(content["user_id"])
+            await self._store.margins.put(bundle_id, pair, margins)
+        await self._store.votes.touch([content["user_id"]])
         await self._finish([vote])
 
     async def _finish(self, votes: Sequence[Unscored]) -> None:

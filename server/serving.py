@@ -20,6 +20,7 @@ from server.learner import Learner
 from server.personalize import Personalizer
 from server.scorer import Scorer
 from server.settings import DEMO_MODEL, Settings
+from server.store.codes import CodeTable
 from server.store.embedded import EmbeddedRedis
 from server.store.store import Store
 
@@ -63,6 +64,7 @@ async def start(settings: Settings) -> AsyncGenerator[Serving, None]:
     try:
         store = Store(embedded.url if embedded is not None else str(settings.redis_url))
         loading = asyncio.create_task(_load_codes(store, bundle))
+        watching = asyncio.create_task(store.changes.watch())
         try:
             engine = await Engine.start(
                 EngineConfig(
@@ -90,7 +92,9 @@ async def start(settings: Settings) -> AsyncGenerator[Serving, None]:
                     await asyncio.wait([scoring])  # it talks to the engine
                 engine.close()
         finally:
-            loading.cancel()
+            for task in (loading, watching):
+                task.cancel()
+            await asyncio.wait((loading, watching))
             await store.close()
     finally:
         if embedded is not None:
@@ -134,7 +138,7 @@ async def _load_codes(store: Store, bundle: Bundle) -> None:
     """Put the bundle's trained codes into Redis, for as long as it takes Redis to answer."""
     while True:
         try:
-            return await store.load_codes(bundle.bundle_id, bundle.users())
+            return await store.load_codes(CodeTable.of(bundle), bundle.user_ids, bundle.codes)
         except StoreUnavailable as error:
             log.warning("%s; trained codes are not stored yet", error.message)
             await asyncio.sleep(STORE_RETRY_S)

@@ -35,6 +35,7 @@ UserId = Annotated[
 ]
 Profile = Annotated[Text, StringConstraints(max_length=4096)]
 GenerationId = Annotated[str, StringConstraints(pattern=r"^gen-[0-9a-f]{32}$")]
+QuestionId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
 StopText = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 
 
@@ -93,7 +94,7 @@ class FeedbackRequest(_Request):
     messages: Messages | None = None
     generation_id: GenerationId | None = None
     """Take the prompt of this generation."""
-    question_id: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")] | None = None
+    question_id: QuestionId | None = None
     """Take the prompt of this question of the bundle's bank; `chosen` and `rejected` are its two replies."""
     chosen_generation_id: GenerationId | None = None
     rejected_generation_id: GenerationId | None = None

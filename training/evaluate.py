@@ -86,9 +86,20 @@ def evaluate(run: RunConfig, policy: Policy, user_rows: dict[str, int]) -> tuple
 
 
 def _everybody(policy: Policy, pairs: Sequence[Pair], rows: Sequence[int], batch_pairs: int) -> Tensor:
-    """Log-probabilities of all pairs with the tokens of each row, [rows, pairs, 2]."""
-    each = [row for row in rows for _ in pairs]
-    return policy.score([*pairs] * len(rows), each, batch_pairs, "everybody's tokens").reshape(len(rows), -1, 2)
+    """Log-probabilities of all pairs with the tokens of each row, [rows, pairs, 2].
+
+    Opposed users often judge the same two replies: those are scored once.
+    """
+    distinct: dict[tuple[object, ...], int] = {}
+    place = [
+        distinct.setdefault((p.prompt_ids, *sorted((p.chosen_ids, p.rejected_ids))), n) for n, p in enumerate(pairs)
+    ]
+    kept = sorted(set(place))
+    each = [row for row in rows for _ in kept]
+    found = policy.score([pairs[n] for n in kept] * len(rows), each, batch_pairs, "everybody's tokens")
+    found = found.reshape(len(rows), -1, 2)[:, np.searchsorted(kept, place)]
+    swapped = torch.tensor([pairs[n].chosen_ids != p.chosen_ids for n, p in zip(place, pairs, strict=True)])
+    return torch.where(swapped[:, None], found.flip(-1), found)
 
 
 def pair_margins(run: RunConfig, pairs: Sequence[Pair], logps: Tensor, reference: Tensor) -> Floats:

@@ -1,5 +1,9 @@
 """vLLM plugin: registers the model classes that accept user tokens. Loaded by vLLM in each of its processes."""
 
+import multiprocessing
+import os
+import threading
+
 ARCHITECTURES = {
     "LlamaForCausalLM": "LlamaWithUserTokens",
     "MistralForCausalLM": "MistralWithUserTokens",
@@ -18,3 +22,17 @@ def register() -> None:
         if name not in known:
             # By name: vLLM imports the class only where a model is built.
             ModelRegistry.register_model(name, f"server.engine.model:{name}")
+    _end_with_parent()
+
+
+def _end_with_parent() -> None:
+    """vLLM's engine and workers outlive a server that was killed and hold its memory, so that none can start anew."""
+    parent, name = multiprocessing.parent_process(), "end-with-parent"
+    if parent is None or any(thread.name == name for thread in threading.enumerate()):
+        return
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, name=name, daemon=True).start()

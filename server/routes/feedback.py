@@ -94,7 +94,7 @@ async def _vote(live: Serving, request: FeedbackRequest) -> dict[str, Any]:
 
 
 async def _generation(live: Serving, user_id: str, generation_id: str) -> dict[str, Any]:
-    generation = await live.store.generation(user_id, generation_id)
+    generation: dict[str, Any] | None = await live.store.generations.get(user_id, generation_id)
     if generation is None:
         raise UnknownGeneration(f"generation {generation_id} is not known", hint="send prompt or messages instead")
     return generation

@@ -170,6 +170,6 @@ class Reply:
             "bundle": self._info.bundle,
         }
         try:
-            await self.live.store.remember(self.request.user_id, self.id, generation, self._began_s)
+            await self.live.store.generations.remember(self.request.user_id, self.id, generation, self._began_s)
         except StoreUnavailable:
             log.warning("generation %s cannot be kept for feedback: the store does not answer", self.id)

@@ -4,7 +4,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Request
+from fastapi import APIRouter, Path, Query, Request
 
 from server.errors import StoreUnavailable, UnknownVote
 from server.serving import serving
@@ -14,6 +14,7 @@ from server.wire import (
     Message,
     ProfileRequest,
     Question,
+    QuestionId,
     QuestionResponse,
     UserId,
     UserResponse,
@@ -24,12 +25,14 @@ router = APIRouter()
 UserPath = Annotated[UserId, Path()]
 VotePath = Annotated[str, Path(pattern=r"^\d{1,2}-\d{1,16}-\d{1,16}$")]
 
+SkipQuery = Annotated[tuple[QuestionId, ...], Query(max_length=256)]
+
 
 # The longer paths first: a user id may hold slashes.
 @router.get("/users/{user_id:path}/question")
-async def question(user_id: UserPath, http: Request) -> QuestionResponse:
-    """The pair of replies whose comparison would tell most about the user."""
-    found, gain, answered = await serving(http.app).learner.ask(user_id)
+async def question(user_id: UserPath, http: Request, skip: SkipQuery = ()) -> QuestionResponse:
+    """The pair of replies whose comparison would tell most about the user, but for those in `skip`."""
+    found, gain, answered = await serving(http.app).learner.ask(user_id, skip)
     asked = None
     if found is not None:
         asked = Question(
@@ -66,7 +69,6 @@ async def erase(user_id: UserPath, http: Request) -> ErasureReceipt:
     """Erase everything of a user. The user is then unknown; to erase an unknown user is no error."""
     live = serving(http.app)
     erased = await live.store.erase(user_id)
-    live.personalizer.forget(user_id)
     return ErasureReceipt(
         user_id=user_id,
         erased_at=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -1,5 +1,6 @@
 """The connection to Redis: where keys of a user hash to, and Redis's errors as ours."""
 
+import hashlib
 import logging
 import zlib
 from typing import Any
@@ -36,6 +37,11 @@ def connect(url: str) -> Connection:
 def shard(name: str) -> str:
     """The hash tag of a user's keys: all of them are in one slot of a Redis Cluster."""
     return f"{{{zlib.crc32(name.encode()) % N_SHARDS}}}"
+
+
+def digest(user_id: str) -> str:
+    """What stands for a user's id where the id itself must not be kept."""
+    return hashlib.sha256(user_id.encode()).hexdigest()
 
 
 class mapped:

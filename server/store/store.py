@@ -8,7 +8,8 @@ All keys of one user carry the same hash tag, so that every operation is one slo
     idiolect:{N}:revision:USER            string   raised by whatever changes what the user's votes say
     idiolect:{N}:key:DIGEST               string   an idempotency key -> the vote it made
     idiolect:{N}:profile:USER             string   what the user says in words
-    idiolect:{N}:code:BUNDLE:USER         string   the user's trained code under one bundle (store/record.py)
+    idiolect:{N}:code:BUNDLE:USER         string   the user's trained code under one bundle (store/codes.py), or
+    idiolect:{N}:codes:BUNDLE:BUCKET      hash     the codes of about 64 users, by a digest of their ids
     idiolect:{N}:inferred:BUNDLE:USER     string   the code inferred from votes, after the revision it was inferred at
     idiolect:{N}:generation:ID            string   prompt and reply of a user's generation, for later feedback
     idiolect:{N}:generations:USER         zset     the ids of these, by the time they were made
@@ -16,60 +17,62 @@ All keys of one user carry the same hash tag, so that every operation is one slo
     idiolect:{N}:margins:BUNDLE           hash     a pair whose id hashes to shard N -> its margins (server/scorer.py)
     idiolect:{N}:tries:BUNDLE:PAIR        string   how often the pair has been tried to score lately
     idiolect:loaded:BUNDLE                string   set when all trained codes of a bundle are stored
-    idiolect:bundles                      set      every bundle whose codes were stored here
+    idiolect:tables                       hash     every bundle whose codes were stored here -> its buckets a shard
 """
 
 import asyncio
-import hashlib
-import json
 import logging
 import struct
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
 from redis.exceptions import RedisError, ResponseError
+from tqdm import tqdm
 
 from idiolect.user_model import Array
-from idiolect.votes import Floats
-from server.store.connection import N_SHARDS, connect, count, mapped, shard
+from server.store.changes import CHANNEL, PUBLISH_CHANGE, Changes
+from server.store.codes import CodeTable, place
+from server.store.connection import N_SHARDS, connect, count, digest, mapped, shard
+from server.store.generations import Generations
+from server.store.margins import MarginTable
 from server.store.queue import Queue
-from server.store.record import encode_code
 from server.store.votes import VoteLog
 
 log = logging.getLogger(__name__)
 
-GENERATION_TTL_S = 24 * 3600
-TRIES_TTL_S = 24 * 3600
 REWRITE_RETRY_S = 1.0
 PIPELINE_BYTES = 1 << 18
 """Small enough that one pipeline is sent well within the timeout, whatever the size of a code."""
 
-_PUT_INFERRED = """
+_PUT_INFERRED = (
+    PUBLISH_CHANGE
+    + """
 if (redis.call('GET', KEYS[1]) or '0') ~= ARGV[1] then
   return 0
 end
 redis.call('SET', KEYS[2], ARGV[2])
+publish_change(KEYS[1], 'changed')
 return 1
 """
+)
 """Whoever inferred from fewer votes than there are now has been overtaken."""
 
-_REMEMBER = """
-local erased = redis.call('HGET', KEYS[3], ARGV[4])
-if erased and tonumber(erased) >= tonumber(ARGV[2]) then
-  return 0
+_PUT_PROFILE = (
+    PUBLISH_CHANGE
+    + """
+if ARGV[1] then
+  redis.call('SET', KEYS[1], ARGV[1])
+else
+  redis.call('DEL', KEYS[1])
 end
-redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[3])
-redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', ARGV[2] - ARGV[3])
-redis.call('ZADD', KEYS[2], ARGV[2], ARGV[5])
-redis.call('EXPIRE', KEYS[2], ARGV[3])
-return 1
+publish_change(KEYS[1], 'changed')
 """
-"""A generation that was being made while its user was erased is not kept."""
+)
 
-_ERASE = """
+_ERASE = (
+    PUBLISH_CHANGE
+    + """
 local n_votes, n_generations, n_codes = 0, 0, 0
 local given = redis.call('HGETALL', KEYS[1])
 for i = 1, #given, 2 do
@@ -81,25 +84,29 @@ for _, id in ipairs(redis.call('ZRANGE', KEYS[3], 0, -1)) do
   n_generations = n_generations + redis.call('DEL', ARGV[1] .. 'generation:' .. id)
 end
 for i = 8, #KEYS do
-  n_codes = n_codes + redis.call('DEL', KEYS[i])
+  local field = ARGV[i - 4]
+  n_codes = n_codes + (field == '' and redis.call('DEL', KEYS[i]) or redis.call('HDEL', KEYS[i], field))
 end
 local n_profiles = redis.call('DEL', KEYS[4])
 redis.call('DEL', KEYS[1], KEYS[3], KEYS[5], KEYS[6])
 redis.call('HSET', KEYS[7], ARGV[2], ARGV[3])
+publish_change(KEYS[1], 'erased')
 return {n_votes, n_generations, n_codes, n_profiles}
 """
+)
 
 _REVISION = struct.Struct("<Q")
 
 
 @dataclass(frozen=True)
 class StoredUser:
-    """What Redis holds of a user: the code's record, unchecked, the number of votes, and the profile.
+    """What Redis holds of a user: the trained and the inferred code, unchecked, the number of votes, and the profile.
 
-    `stale` when votes have changed since the code was inferred, or none was.
+    `stale` when votes have changed since a code was inferred, or none was.
     """
 
-    record: bytes | None
+    trained: bytes | None
+    inferred: bytes | None
     votes: int
     stale: bool
     profile: str | None
@@ -120,9 +127,12 @@ class Store:
 
     def __init__(self, url: str) -> None:
         self._redis = connect(url)
-        self.votes = VoteLog(self._redis)
+        self.changes = Changes(self._redis)
+        self.votes = VoteLog(self._redis, self.changes)
+        self.generations = Generations(self._redis)
+        self.margins = MarginTable(self._redis)
         self._put_inferred = self._redis.register_script(_PUT_INFERRED)
-        self._remember = self._redis.register_script(_REMEMBER)
+        self._put_profile = self._redis.register_script(_PUT_PROFILE)
         self._erase = self._redis.register_script(_ERASE)
         self._rewrite_wanted = asyncio.Event()
         self._rewriting: asyncio.Task[None] | None = None
@@ -140,17 +150,20 @@ class Store:
         async with mapped():
             await self._redis.ping()
 
-    async def user(self, bundle_id: str, user_id: str) -> StoredUser:
-        """A user's record under a bundle, in one round trip."""
-        names = (f"code:{bundle_id}", f"inferred:{bundle_id}", "count", "revision", "profile")
+    async def user(self, table: CodeTable, user_id: str) -> StoredUser:
+        """What is known of a user under a bundle, in one round trip."""
+        key, field = table.place(user_id)
+        names = (f"inferred:{table.bundle_id}", "count", "revision", "profile")
         async with mapped():
-            trained, inferred, votes, revision, profile = await self._redis.mget(_keys(user_id, *names))
-        seen, record = 0, trained if isinstance(trained, bytes) else None
+            pipeline = self._redis.pipeline(transaction=False)
+            pipeline.hget(key, field) if field else pipeline.get(key)
+            pipeline.mget(_keys(user_id, *names))
+            trained, (inferred, votes, revision, profile) = await pipeline.execute()
+        seen, record = 0, b""
         if isinstance(inferred, bytes) and len(inferred) >= _REVISION.size:
-            seen = _REVISION.unpack_from(inferred)[0]
-            record = inferred[_REVISION.size :] or record
+            seen, record = _REVISION.unpack_from(inferred)[0], inferred[_REVISION.size :]
         words = profile.decode("utf-8", "replace") if isinstance(profile, bytes) else None
-        return StoredUser(record, count(votes), seen != count(revision), words)
+        return StoredUser(trained, record or None, count(votes), seen != count(revision), words)
 
     async def put_inferred(self, bundle_id: str, user_id: str, record: bytes, revision: int) -> bool:
         """Store the code that was inferred from the votes at `revision`; False when votes have changed since.
@@ -159,92 +172,47 @@ class Store:
         """
         keys = _keys(user_id, "revision", f"inferred:{bundle_id}")
         async with mapped():
-            return bool(await self._put_inferred(keys, [str(revision), _REVISION.pack(revision) + record]))
+            current = bool(await self._put_inferred(keys, [str(revision), _REVISION.pack(revision) + record]))
+        self.changes.heard(user_id)
+        return current
 
     async def put_profile(self, user_id: str, profile: str | None) -> None:
         """What the user says in words; None forgets it."""
         (key,) = _keys(user_id, "profile")
         async with mapped():
-            await (self._redis.delete(key) if profile is None else self._redis.set(key, profile))
+            await self._put_profile([key], [] if profile is None else [profile])
+        self.changes.heard(user_id)
 
-    async def load_codes(self, bundle_id: str, users: Iterable[tuple[str, Array]]) -> None:
+    async def load_codes(self, table: CodeTable, user_ids: Sequence[str], codes: Array) -> None:
         """Store every trained code of a bundle, but for erased users; returns at once when that was done before."""
         async with mapped():
-            if await self._redis.exists(f"idiolect:loaded:{bundle_id}"):
+            if await self._redis.exists(f"idiolect:loaded:{table.bundle_id}"):
                 return
-            await self._redis.sadd("idiolect:bundles", bundle_id)
-            erased = await self._erased()
-            kept: dict[str, str] = {}
+            await self._redis.hset("idiolect:tables", table.bundle_id, str(table.n_buckets))
             pipeline, n_bytes = self._redis.pipeline(transaction=False), 0
-            for user_id, code in users:
-                digest = _digest(user_id)
-                if digest in erased:
-                    continue
-                record = encode_code(code)
-                (key,) = _keys(user_id, f"code:{bundle_id}")
-                kept[digest] = key
-                pipeline.set(key, record)
-                n_bytes += len(record)
-                if n_bytes >= PIPELINE_BYTES:
-                    await pipeline.execute()
-                    n_bytes = 0
-            await pipeline.execute()
-            for digest in await self._erased() - erased:  # while the codes were on their way
-                if digest in kept:
-                    await self._redis.delete(kept[digest])
-            await self._redis.set(f"idiolect:loaded:{bundle_id}", 1)
+            with tqdm(total=len(user_ids), desc="user codes", unit="user", disable=None) as bar:
+                for key, fields in table.entries(user_ids, codes):
+                    pipeline.hset(key, mapping=fields) if table.n_buckets else pipeline.set(key, fields[b""])
+                    n_bytes += sum(map(len, fields.values()))
+                    if n_bytes >= PIPELINE_BYTES:
+                        await pipeline.execute()
+                        n_bytes = 0
+                    bar.update(len(fields))
+                await pipeline.execute()
+            # Last, so that it holds for whoever was erased while the codes were on their way, too.
+            if erased := await self._erased():
+                for user_id in user_ids:
+                    if digest(user_id) in erased:
+                        key, field = table.place(user_id)
+                        await (self._redis.hdel(key, field) if field else self._redis.delete(key))
+            await self._redis.set(f"idiolect:loaded:{table.bundle_id}", 1)
+            await self._redis.publish(CHANNEL, "all")
+        self.changes.heard_of_all()
 
     async def _erased(self) -> set[str]:
         """Digests of the users who were erased."""
         found = [await self._redis.hkeys(f"idiolect:{{{number}}}:erased") for number in range(N_SHARDS)]
-        return {digest.decode() for digests in found for digest in digests}
-
-    async def margins(self, bundle_id: str, pair_ids: Sequence[str]) -> dict[str, Floats]:
-        """What `put_margins` stored of these pairs; those that were never scored are absent."""
-        async with mapped():
-            pipeline = self._redis.pipeline(transaction=False)
-            for pair in pair_ids:
-                pipeline.hget(f"idiolect:{shard(pair)}:margins:{bundle_id}", pair)
-            found = await pipeline.execute()
-        return {
-            pair: np.frombuffer(value, "<f8").astype(np.float64)
-            for pair, value in zip(pair_ids, found, strict=True)
-            if isinstance(value, bytes) and len(value) % 8 == 0
-        }
-
-    async def put_margins(self, bundle_id: str, pair: str, margins: Floats) -> None:
-        """Numbers that tell a pair's margins under every code of a bundle; the first to come are kept."""
-        async with mapped():
-            value = np.asarray(margins, "<f8").tobytes()
-            await self._redis.hsetnx(f"idiolect:{shard(pair)}:margins:{bundle_id}", pair, value)
-
-    async def count_try(self, bundle_id: str, pair: str) -> int:
-        """How often this pair has been tried to score under a bundle, this time included, within TRIES_TTL_S."""
-        key = f"idiolect:{shard(pair)}:tries:{bundle_id}:{pair}"
-        async with mapped():
-            pipeline = self._redis.pipeline(transaction=True)
-            pipeline.incr(key)
-            pipeline.expire(key, TRIES_TTL_S)
-            return int((await pipeline.execute())[0])
-
-    async def remember(self, user_id: str, generation_id: str, generation: Mapping[str, Any], began_s: float) -> None:
-        """Keep a user's generation for feedback, for GENERATION_TTL_S. `began_s` is when it began, in Unix seconds."""
-        tag = shard(user_id)
-        keys = [f"idiolect:{tag}:generation:{generation_id}", *_keys(user_id, "generations"), f"idiolect:{tag}:erased"]
-        values = [json.dumps(generation), began_s, GENERATION_TTL_S, _digest(user_id), generation_id]
-        async with mapped():
-            await self._remember(keys, values)
-
-    async def generation(self, user_id: str, generation_id: str) -> dict[str, Any] | None:
-        """What `remember` kept of this user, or None."""
-        async with mapped():
-            found = await self._redis.get(f"idiolect:{shard(user_id)}:generation:{generation_id}")
-        try:
-            values = json.loads(found or b"null")
-        except ValueError:
-            return None  # whatever this is, it is no generation of ours
-        ours = isinstance(values, dict) and {"user_id", "messages", "profile"} <= values.keys()
-        return values if ours and values["user_id"] == user_id else None
+        return {who.decode() for everyone in found for who in everyone}
 
     async def erase(self, user_id: str) -> Erased:
         """Delete everything of a user in one step, but a digest that keeps trained codes from being stored again."""
@@ -252,9 +220,13 @@ class Store:
         given, *others = _keys(user_id, "given", "generations", "profile", "count", "revision")
         keys = [given, f"idiolect:{tag}:votes", *others, f"idiolect:{tag}:erased"]
         async with mapped():
-            for bundle in await self._redis.smembers("idiolect:bundles"):
-                keys += _keys(user_id, f"code:{bundle.decode()}", f"inferred:{bundle.decode()}")
-            counts = await self._erase(keys, [f"idiolect:{tag}:", _digest(user_id), time.time()])
+            fields: list[bytes] = []
+            for name, n_buckets in (await self._redis.hgetall("idiolect:tables")).items():
+                key, field = place(name.decode(), count(n_buckets), user_id)
+                keys += [key, *_keys(user_id, f"inferred:{name.decode()}")]
+                fields += [field, b""]
+            counts = await self._erase(keys, [f"idiolect:{tag}:", digest(user_id), time.time(), *fields])
+        self.changes.heard(user_id, erased=True)
         self._rewrite_wanted.set()
         if self._rewriting is None:
             self._rewriting = asyncio.create_task(self._rewrite_log())
@@ -269,9 +241,8 @@ class Store:
                 self._rewrite_wanted.clear()
             except ResponseError as error:
                 if "in progress" not in str(error):
-                    log.warning(
-                        "Redis does not rewrite its append-only file: %s", error
-                    )  # the command is reserved, say
+                    # Whoever runs this Redis has reserved the command, say.
+                    log.warning("Redis does not rewrite its append-only file: %s", error)
                     self._rewrite_wanted.clear()
             except RedisError as error:
                 log.debug("redis: %s", type(error).__name__)
@@ -280,7 +251,3 @@ class Store:
 
 def _keys(user_id: str, *names: str) -> list[str]:
     return [f"idiolect:{shard(user_id)}:{name}:{user_id}" for name in names]
-
-
-def _digest(user_id: str) -> str:
-    return hashlib.sha256(user_id.encode()).hexdigest()

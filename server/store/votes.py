@@ -8,25 +8,31 @@ import binascii
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from idiolect.bank import pair_id
 from server.errors import IdempotencyConflict, RequestError
+from server.store.changes import PUBLISH_CHANGE, Changes
+from server.store.codes import CodeTable
 from server.store.connection import N_SHARDS, Connection, count, mapped, shard
 
 KEY_TTL_S = 30 * 24 * 3600
 STREAM_ID = "[0-9]{1,16}-[0-9]{1,16}"
 
-_RAISE_REVISION = """
+_RAISE_REVISION = (
+    PUBLISH_CHANGE
+    + """
 local function raise_revision(key)
   local time = redis.call('TIME')
   local now = time[1] * 1000000 + time[2]
   local before = tonumber(redis.call('GET', key) or '0') or 0
   redis.call('SET', key, string.format('%.0f', math.max(now, before + 1)))
+  publish_change(key, 'changed')
 end
 """
+)
 """Revisions are times in microseconds, so that one from before an erasure never comes back."""
 
 _ADD = (
@@ -105,8 +111,8 @@ class Given:
 class VoteLog:
     """Every method raises StoreUnavailable when Redis does not answer in time."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._redis = connection
+    def __init__(self, connection: Connection, changes: Changes) -> None:
+        self._redis, self._changes = connection, changes
         self._add = connection.register_script(_ADD)
         self._take_back = connection.register_script(_TAKE_BACK)
         self._touch = connection.register_script(_TOUCH)
@@ -129,6 +135,7 @@ class VoteLog:
         keys += [f"idiolect:{tag}:{kind}:{user_id}" for kind in ("count", "given", "revision")]
         async with mapped():
             duplicate, made, votes = await self._add(keys, [payload, digest, KEY_TTL_S, given])
+        self._changes.heard(user_id)
         seen, stream_id = made.decode()[:32], made.decode()[32:]
         if seen != digest:
             raise IdempotencyConflict(
@@ -145,24 +152,31 @@ class VoteLog:
             return None
         async with mapped():
             left = int(await self._take_back(keys, [stream_id, f"idiolect:{tag}:key:"]))
+        self._changes.heard(user_id)
         return None if left < 0 else left
 
-    async def given(self, bundle_id: str, user_id: str) -> Given:
+    async def given(self, table: CodeTable, user_id: str) -> Given:
         """A user's votes, in one round trip and at one moment."""
-        tag = shard(user_id)
+        tag, (key, field) = shard(user_id), table.place(user_id)
         async with mapped():
             pipeline = self._redis.pipeline(transaction=True)
             pipeline.hgetall(f"idiolect:{tag}:given:{user_id}")
-            pipeline.mget(f"idiolect:{tag}:revision:{user_id}", f"idiolect:{tag}:code:{bundle_id}:{user_id}")
-            votes, (revision, trained) = await pipeline.execute()
+            pipeline.get(f"idiolect:{tag}:revision:{user_id}")
+            pipeline.hget(key, field) if field else pipeline.get(key)
+            votes, revision, trained = await pipeline.execute()
         ours = {stream_id.decode("ascii", "replace"): _given_vote(value) for stream_id, value in votes.items()}
         found = {stream_id: vote for stream_id, vote in ours.items() if re.fullmatch(STREAM_ID, stream_id)}
         return Given({stream_id: vote for stream_id, vote in found.items() if vote}, count(revision), trained)
 
-    async def touch(self, user_id: str) -> None:
-        """Have the user's code inferred anew: a pair of the user's has been scored."""
+    async def touch(self, user_ids: Collection[str]) -> None:
+        """Have these users' codes inferred anew: pairs of theirs have been scored."""
         async with mapped():
-            await self._touch([f"idiolect:{shard(user_id)}:revision:{user_id}"])
+            pipeline = self._redis.pipeline(transaction=False)
+            for user_id in user_ids:
+                await self._touch([f"idiolect:{shard(user_id)}:revision:{user_id}"], client=pipeline)
+            await pipeline.execute()
+        for user_id in user_ids:
+            self._changes.heard(user_id)
 
     async def export(self, cursor: str | None, n_entries: int) -> tuple[list[dict[str, Any]], str]:
         """Votes after `cursor` whose users consented, as training reads them, and the cursor after these.

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import redis
 
+from server.store.changes import CHANNEL
 from server.store.connection import N_SHARDS
 from server.store.record import encode_code
 from tests.conftest import Live
@@ -166,7 +167,9 @@ def plant(live: Live, user_id: str, record: bytes) -> None:
 
     bundle = live.http.get("/health/ready").json()["bundle"]
     shard = zlib.crc32(user_id.encode()) % N_SHARDS
-    redis.Redis.from_url(live.redis.url).set(f"idiolect:{{{shard}}}:code:{bundle}:{user_id}", record)
+    connection = redis.Redis.from_url(live.redis.url)
+    connection.set(f"idiolect:{{{shard}}}:code:{bundle}:{user_id}", record)
+    connection.publish(CHANNEL, f"changed {user_id}")
 
 
 def with_nan() -> bytes:

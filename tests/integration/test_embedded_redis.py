@@ -5,10 +5,13 @@ import os
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
+import redis
 
 from server.errors import SettingsError, StoreUnavailable
 from server.store import queue
+from server.store.codes import CodeTable
 from server.store.embedded import EmbeddedRedis
 from server.store.store import Store
 
@@ -71,7 +74,7 @@ def test_votes_outlive_the_scorer_that_took_them(tmp_path: Path, monkeypatch: py
         await other.hold(found)
         await other.done(found)
         assert await third.take(9) == []
-        assert [await store.count_try("b1", pair) for pair in ("p", "p", "q")] == [1, 2, 1]
+        assert [await store.margins.count_try("b1", pair) for pair in ("p", "p", "q")] == [1, 2, 1]
         later = store.queue("b2")  # another bundle starts with the first vote
         assert await later.take(9) == []
         assert len(await later.take(9)) == 1
@@ -94,29 +97,34 @@ def test_a_second_server_cannot_use_the_same_folder(tmp_path: Path):
     asyncio.run(scenario())
 
 
-def test_codes_are_loaded_once_and_read_back(tmp_path: Path):
-    import numpy as np
-
-    from server.store.record import decode_code
+@pytest.mark.parametrize("n_buckets", [0, 2])
+def test_codes_are_loaded_once_and_read_back(tmp_path: Path, n_buckets: int):
+    """In both layouts, but for those of users who were erased; packed ones in flat hashes."""
+    users = [f"user {n}" for n in range(2500)]
+    codes = np.array([[n, -n] for n in range(2500)], np.float32) / 4096
+    table = CodeTable("b1", 2, n_buckets)
 
     async def scenario() -> None:
         embedded = EmbeddedRedis(tmp_path)
         await embedded.start()
         store = Store(embedded.url)
         await answering(store)
-        users = [(f"user {n}", np.array([n, -n], np.float32)) for n in range(2500)]
-        await store.load_codes("b1", users)
-        found = await store.user("b1", "user 2499")
-        assert found.record is not None
-        assert decode_code(found.record)[0].tolist() == [2499, -2499]
-        assert (await store.user("b2", "user 7")).record is None
-
-        def must_not_be_read():
-            raise AssertionError("loaded twice")
-            yield
-
-        await store.load_codes("b1", must_not_be_read())
+        await store.erase("user 5")
+        await store.load_codes(table, users, codes)
+        found = await store.user(table, "user 1999")
+        assert found.trained is not None
+        assert table.decode(found.trained).tolist() == [1999 / 4096, -1999 / 4096]
+        assert (await store.user(table, "user 5")).trained is None
+        assert (await store.user(CodeTable("b2", 2, n_buckets), "user 7")).trained is None
+        await store.load_codes(table, users, codes + 1)  # not again
+        assert (await store.user(table, "user 1999")).trained == found.trained
+        assert (await store.erase("user 1999")).codes == 1
+        assert (await store.user(table, "user 1999")).trained is None
         await store.close()
+        connection = redis.Redis.from_url(embedded.url)
+        buckets = list(connection.scan_iter("idiolect:*:codes:b1:*", count=10_000))
+        assert len(buckets) == 64 * n_buckets
+        assert {connection.object("encoding", bucket) for bucket in buckets} <= {b"ziplist", b"listpack"}
         await embedded.stop()
 
     asyncio.run(scenario())

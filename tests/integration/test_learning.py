@@ -3,9 +3,12 @@
 The model is tiny and random, and has learnt two users who want opposite things: what is tested is the service.
 """
 
+import asyncio
 import base64
 import json
+import os
 import re
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -14,6 +17,7 @@ from pathlib import Path
 
 import httpx
 import numpy as np
+import psutil
 import pyarrow.parquet as pq
 import pytest
 import redis
@@ -21,8 +25,11 @@ import redis
 from idiolect.bank import pair_id
 from idiolect.bundle import Bundle
 from server.keys import digest
+from server.store.changes import CHANNEL
+from server.store.codes import CodeTable
 from server.store.connection import shard
 from server.store.record import decode_code
+from server.store.store import Store
 from tests.conftest import API_KEY, Live
 from tests.live import Redis, running_server
 from tests.unit.tiny import tiny_bundle
@@ -115,6 +122,16 @@ def test_a_stranger_becomes_known_by_answers_alone(learning: Learning):
     assert learning.generate(user_id="nora", prompt="Hi", max_tokens=2)["personalization"]["state"] == "inferred"
 
 
+def test_a_user_may_skip_what_does_not_matter(learning: Learning):
+    first = learning.get("/users/olga/question")["question"]["question_id"]
+    second = learning.get(f"/users/olga/question?skip={first}")
+    assert second["question"]["question_id"] != first
+    assert second["answered"] == 0
+    everything_else = "&".join(f"skip={question.question_id}" for question in learning.bundle.bank.questions)
+    assert learning.get(f"/users/olga/question?{everything_else}")["question"] is None
+    assert learning.http.get("/users/olga/question?skip=x").status_code == 422
+
+
 def test_a_question_is_answered_with_its_own_replies(learning: Learning):
     question = learning.get("/users/otto/question")["question"]
     body = {"user_id": "otto", "question_id": question["question_id"], "chosen": "x", "rejected": question["first"]}
@@ -135,6 +152,7 @@ def test_codes_are_rebuilt_to_the_last_bit(learning: Learning, evidence):
     assert decode_code(learning.inferred("sven")[8:])[0].tobytes() == code
 
     learning.connection.delete(f"idiolect:{shard('rita')}:inferred:{learning.bundle.bundle_id}:rita")
+    learning.connection.publish(CHANNEL, "changed rita")
     learning.get("/users/rita")
     assert decode_code(learning.inferred("rita")[8:])[0].tobytes() == code
 
@@ -331,13 +349,10 @@ def test_an_erased_trained_user_stays_erased(learning: Learning):
     assert learning.get("/users/long")["state"] == "generic"
     # Another server of the same bundle would store all codes again, were it not for the erasure.
     learning.connection.delete(f"idiolect:loaded:{learning.bundle.bundle_id}")
-    import asyncio
-
-    from server.store.store import Store
 
     async def load() -> None:
         store = Store(learning.redis.url)
-        await store.load_codes(learning.bundle.bundle_id, learning.bundle.users())
+        await store.load_codes(CodeTable.of(learning.bundle), learning.bundle.user_ids, learning.bundle.codes)
         await store.close()
 
     asyncio.run(load())
@@ -347,3 +362,21 @@ def test_an_erased_trained_user_stays_erased(learning: Learning):
 
 def test_metrics_need_the_key(learning: Learning):
     assert json.loads(httpx.get(f"{learning.url}/metrics").text)["error"]["code"] == "unauthorized"
+
+
+def test_nothing_outlives_a_killed_server(learning: Learning):
+    """The engine's processes hold the memory that the next server needs. The last test here: the server is gone."""
+    children = psutil.Process(learning.pid).children(recursive=True)
+    assert any("VLLM" in child.name() or "VLLM" in " ".join(child.cmdline()) for child in children)
+    os.kill(learning.pid, signal.SIGKILL)
+    deadline = time.monotonic() + 30
+    while left := [child for child in children if runs(child)]:
+        assert time.monotonic() < deadline, left
+        time.sleep(0.2)
+
+
+def runs(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

@@ -290,8 +290,9 @@ def test_a_question_and_its_answer(server: Script, client: ic.Client) -> None:
     )
     body = {"user_id": "a/b", "question_id": "q1", "chosen": "So.", "rejected": "Well.", "consent": True}
     assert server.seen[1].body == body
-    assert client.question("a/b") is None
+    assert client.question("a/b", skip=["q1", "q&2"]) is None
     assert server.seen[0].path == "/users/a%2Fb/question"
+    assert server.seen[2].path == "/users/a%2Fb/question?skip=q1&skip=q%262"
     with pytest.raises(ic.UnexpectedResponse):
         client.question("a/b")
 

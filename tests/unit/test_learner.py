@@ -10,7 +10,6 @@ from idiolect.bank import Bank, Question
 from idiolect.bundle import Bundle
 from idiolect.votes import Likelihood
 from server.learner import DAY_MS, MAX_DAILY_VOTES, Learner
-from server.store.record import encode_code
 from server.store.store import Store
 from server.store.votes import Given, GivenVote
 from tests.unit.bundles import small_bundle
@@ -122,7 +121,7 @@ def test_votes_beyond_the_daily_limit_do_not_count(learner: Learner):
 
 
 def test_a_trained_code_is_where_its_user_starts(learner: Learner):
-    trained = encode_code(np.array([0.97, 0.01, 0.01, 0.01], np.float32))
+    trained = np.array([0.97, 0.01, 0.01, 0.01], "<f2").tobytes()  # as server/store/codes.py packs it
     strange, known = (learner.know(answers(learner, 1, 2, trained=start), {}) for start in (None, trained))
     assert strange.code[1] > known.code[1]
     many = learner.know(answers(learner, 1, 12, trained=trained), {})

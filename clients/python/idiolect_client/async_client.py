@@ -1,7 +1,7 @@
 """The client for asyncio."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import partial
 from types import TracebackType
 from typing import Self, Unpack
@@ -89,15 +89,19 @@ class AsyncClient:
         """
         return parse(Vote, (await self._send(request.feedback(user_id, idempotency_key, comparison))).content)
 
-    async def question(self, user_id: str) -> Question | None:
+    async def question(self, user_id: str, skip: Collection[str] = ()) -> Question | None:
         """Get what to ask a user next: the two replies whose comparison would tell most, None if nothing would.
+
+        Args:
+            user_id: the user.
+            skip: ids of questions that the user does not care about, which are not asked again.
 
         Raises:
             APIError: the server answered with an error, such as Unauthorized.
             TransportError: the server did not answer.
             UnexpectedResponse: the answer is not a question.
         """
-        return parse_question((await self._send(request.question(user_id))).content)
+        return parse_question((await self._send(request.question(user_id, skip))).content)
 
     async def set_profile(self, user_id: str, profile: str | None) -> None:
         """Store what a user says in words, for every later reply; None forgets it.

@@ -1,7 +1,7 @@
 """The client for code that blocks."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import partial
 from types import TracebackType
 from typing import Self, Unpack
@@ -87,15 +87,19 @@ class Client:
         """
         return parse(Vote, (self._send(request.feedback(user_id, idempotency_key, comparison))).content)
 
-    def question(self, user_id: str) -> Question | None:
+    def question(self, user_id: str, skip: Collection[str] = ()) -> Question | None:
         """Get what to ask a user next: the two replies whose comparison would tell most, None if nothing would.
+
+        Args:
+            user_id: the user.
+            skip: ids of questions that the user does not care about, which are not asked again.
 
         Raises:
             APIError: the server answered with an error, such as Unauthorized.
             TransportError: the server did not answer.
             UnexpectedResponse: the answer is not a question.
         """
-        return parse_question((self._send(request.question(user_id))).content)
+        return parse_question((self._send(request.question(user_id, skip))).content)
 
     def set_profile(self, user_id: str, profile: str | None) -> None:
         """Store what a user says in words, for every later reply; None forgets it.

@@ -1,6 +1,6 @@
 """One request to the server, before any connection. Both clients build their requests here."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypedDict
 from urllib.parse import quote
@@ -119,9 +119,10 @@ def user(user_id: str) -> Request:
     return Request("GET", _path(user_id), idempotent=True)
 
 
-def question(user_id: str) -> Request:
+def question(user_id: str, skip: Collection[str]) -> Request:
     """Ask what to ask a user next."""
-    return Request("GET", f"{_path(user_id)}/question", idempotent=True)
+    query = "".join(f"{'&' if place else '?'}skip={quote(one, safe='')}" for place, one in enumerate(skip))
+    return Request("GET", f"{_path(user_id)}/question{query}", idempotent=True)
 
 
 def profile(user_id: str, text: str | None) -> Request:

@@ -1,0 +1,45 @@
+"""Margins of organic pairs, which the scorer asks the model for once under each bundle (server/scorer.py)."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from idiolect.votes import Floats
+from server.store.connection import Connection, mapped, shard
+
+TRIES_TTL_S = 24 * 3600
+
+
+class MarginTable:
+    """Every method raises StoreUnavailable when Redis does not answer in time."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._redis = connection
+
+    async def get(self, bundle_id: str, pair_ids: Sequence[str]) -> dict[str, Floats]:
+        """What `put` stored of these pairs; those that were never scored are absent."""
+        async with mapped():
+            pipeline = self._redis.pipeline(transaction=False)
+            for pair in pair_ids:
+                pipeline.hget(f"idiolect:{shard(pair)}:margins:{bundle_id}", pair)
+            found = await pipeline.execute()
+        return {
+            pair: np.frombuffer(value, "<f8").astype(np.float64)
+            for pair, value in zip(pair_ids, found, strict=True)
+            if isinstance(value, bytes) and len(value) % 8 == 0
+        }
+
+    async def put(self, bundle_id: str, pair: str, margins: Floats) -> None:
+        """Numbers that tell a pair's margins under every code of a bundle; the first to come are kept."""
+        async with mapped():
+            value = np.asarray(margins, "<f8").tobytes()
+            await self._redis.hsetnx(f"idiolect:{shard(pair)}:margins:{bundle_id}", pair, value)
+
+    async def count_try(self, bundle_id: str, pair: str) -> int:
+        """How often this pair has been tried to score under a bundle, this time included, within TRIES_TTL_S."""
+        key = f"idiolect:{shard(pair)}:tries:{bundle_id}:{pair}"
+        async with mapped():
+            pipeline = self._redis.pipeline(transaction=True)
+            pipeline.incr(key)
+            pipeline.expire(key, TRIES_TTL_S)
+            return int((await pipeline.execute())[0])

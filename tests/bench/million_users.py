@@ -1,0 +1,202 @@
+"""make million-users (D7, D8): what a million users cost Redis and the server's memory, and how fast they are found.
+
+Cluster users (K = 16) of a tiny random model: none of this depends on the model. The codes are loaded as a starting
+server loads them, into a durable Redis; then callers read every user once through GET /users/{id}, which looks a user
+up as every request does, while others ask for replies; and then a thousand users again and again. Lookup times are the
+server's own histogram, memory is the resident size of all processes of the server.
+"""
+
+import argparse
+import asyncio
+import json
+import re
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import psutil
+import redis
+
+from idiolect.base_model import identify
+from idiolect.bundle import Bundle, write_bundle
+from idiolect.manifest import AdapterWeights
+from idiolect.user_model import UserModel
+from server.store.codes import CodeTable
+from server.store.store import Store
+from tests.live import ROOT, Redis, running_server
+from tests.record import provenance, record
+from tests.unit.tiny import tiny_bundle
+from training.demo_model import demo_model
+
+COMMAND = "make million-users"
+OUT = ROOT / "docs" / "results" / "million_users.json"
+K = 16
+N_CALLERS, N_WRITERS = 12, 2
+N_HOT, N_HOT_READS = 1000, 100_000
+
+
+def many_users(folder: Path, n_users: int) -> tuple[Bundle, Path]:
+    """A bundle of `n_users` cluster users with random weights, for a tiny model that vLLM can serve."""
+    small, model, _ = tiny_bundle(folder / "small", demo_model())
+    adapter, rng = small.adapter_path, np.random.default_rng(0)
+    assert adapter is not None
+    basis = rng.normal(size=(K, 4, small.user_model.hidden_size)).astype(np.float32)
+    bundle = write_bundle(
+        folder / "bundle",
+        base_model=identify(model),
+        layout=small.manifest.layout,
+        user_model=UserModel("cluster", basis, np.full(K, 1 / K, np.float32)),
+        user_ids=[f"user-{number:07d}" for number in range(n_users)],
+        codes=rng.dirichlet(np.full(K, 0.3), size=n_users).astype(np.float32),
+        weights=AdapterWeights.model_validate(small.manifest.weights.model_dump()),
+        write_weights=lambda to: [shutil.copy(file, to) for file in adapter.iterdir()] and None,
+        training={},
+    )
+    return bundle, model
+
+
+async def load(url: str, bundle: Bundle) -> dict[str, Any]:
+    """Store all codes; bytes of Redis and seconds, and the proof that they are there."""
+    connection = redis.Redis.from_url(url)
+    before = connection.info("memory")["used_memory"]
+    store, table = Store(url), CodeTable.of(bundle)
+    began = time.monotonic()
+    await store.load_codes(table, bundle.user_ids, bundle.codes)
+    seconds = time.monotonic() - began
+    n_bytes = connection.info("memory")["used_memory"] - before
+    for place in np.random.default_rng(1).integers(len(bundle.user_ids), size=1000):
+        found = await store.user(table, bundle.user_ids[place])
+        assert found.trained is not None
+        assert np.abs(table.decode(found.trained) - bundle.codes[place]).max() <= 2**-12
+    await store.close()
+    n_users = len(bundle.user_ids)
+    return {"redis_bytes_a_user": round(n_bytes / n_users, 1), "loaded_users_a_second": round(n_users / seconds)}
+
+
+class Caller:
+    """Reads users one after another."""
+
+    def __init__(self, url: str) -> None:
+        self._http = httpx.AsyncClient(base_url=url, timeout=60)
+
+    async def read(self, user_ids: Iterable[str]) -> None:
+        async with self._http as http:
+            for user_id in user_ids:
+                answer = await http.get(f"/users/{user_id}")
+                assert answer.json()["state"] == "stored", answer.text
+
+
+@contextmanager
+def replies(url: str, n_users: int) -> Iterator[None]:
+    """Two callers of POST /generate in the background, each time for another user."""
+    stop = asyncio.Event()
+
+    async def write(number: int) -> None:
+        rng = np.random.default_rng(number)
+        async with httpx.AsyncClient(base_url=url, timeout=60) as http:
+            while not stop.is_set():
+                body = {"prompt": "What of it?", "user_id": f"user-{rng.integers(n_users):07d}", "max_tokens": 8}
+                answer = await http.post("/generate", json=body)
+                assert answer.json()["personalization"]["state"] == "stored", answer.text
+
+    writers = [asyncio.create_task(write(number)) for number in range(N_WRITERS)]
+    try:
+        yield
+    finally:
+        stop.set()
+        for writer in writers:
+            if writer.done():
+                writer.result()
+
+
+def resident(pid: int) -> dict[str, float]:
+    """MiB of the server's process, and of all its processes together."""
+    server = psutil.Process(pid)
+    everyone = [server, *server.children(recursive=True)]
+    total = sum(process.memory_info().rss for process in everyone)
+    return {"server": round(server.memory_info().rss / 2**20, 1), "all": round(total / 2**20, 1)}
+
+
+def lookups(http: httpx.Client, source: str) -> dict[float, float]:
+    """The server's histogram: upper bound in seconds -> how many lookups took no longer."""
+    pattern = rf'idiolect_user_lookup_seconds_bucket{{le="([^"]+)",source="{source}"}} (\S+)'
+    return {float(bound): float(n) for bound, n in re.findall(pattern, http.get("/metrics").text)}
+
+
+def slowest(after: dict[float, float], before: dict[float, float], share: float) -> float:
+    """The least bound in milliseconds that holds for this share of the lookups between two readings."""
+    counts = {bound: n - before.get(bound, 0.0) for bound, n in after.items()}
+    return 1000 * min(bound for bound, n in counts.items() if n >= share * counts[float("inf")])
+
+
+async def touch_everyone(url: str, pid: int, http: httpx.Client, user_ids: list[str]) -> dict[str, Any]:
+    sizes = []
+    part = len(user_ids) // 10
+    with replies(url, len(user_ids)):
+        before = lookups(http, "store")
+        for first in range(0, len(user_ids), part):
+            shares = (user_ids[first + caller : first + part : N_CALLERS] for caller in range(N_CALLERS))
+            await asyncio.gather(*(Caller(url).read(share) for share in shares))
+            sizes.append({"users": first + part, **resident(pid)})
+            sys.stderr.write(f"{sizes[-1]}\n")
+        misses = lookups(http, "store")
+        hot = user_ids[:N_HOT] * (N_HOT_READS // N_HOT // N_CALLERS)
+        await asyncio.gather(*(Caller(url).read(user_ids[:N_HOT]) for _ in range(1)))
+        cached = lookups(http, "cache")
+        await asyncio.gather(*(Caller(url).read(hot) for _ in range(N_CALLERS)))
+        hits = lookups(http, "cache")
+    return {
+        "resident_mib": sizes,
+        "resident_last_over_first": {
+            which: round(sizes[-1][which] / sizes[0][which], 4) for which in ("server", "all")
+        },
+        "lookup_ms": {
+            "store": {"p50": slowest(misses, before, 0.5), "p99": slowest(misses, before, 0.99)},
+            "cache": {"p50": slowest(hits, cached, 0.5), "p99": slowest(hits, cached, 0.99)},
+        },
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--users", type=int, default=1_000_000, help="smaller for a try; nothing is then recorded")
+    n_users: int = parser.parse_args().users
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        bundle, model = many_users(folder, n_users)
+        store = Redis(folder / "redis")
+        store.start()
+        try:
+            value = asyncio.run(load(store.url, bundle))
+            sys.stderr.write(f"{value}\n")
+            settings = {"bundle": str(bundle.path), "model": str(model), "redis_url": store.url}
+            settings |= {"cache_dir": str(folder / "cache")}
+            with (
+                (folder / "server.log").open("wb") as log,
+                running_server(log, **settings) as (url, process),
+                httpx.Client(base_url=url, timeout=60) as http,
+            ):
+                value |= asyncio.run(touch_everyone(url, process.pid, http, list(bundle.user_ids)))
+        finally:
+            store.stop()
+    sys.stdout.write(json.dumps(value, indent=2) + "\n")
+    if n_users < 1_000_000:
+        return
+    OUT.write_text(json.dumps({"users": n_users, **value, **provenance(COMMAND)}, indent=2) + "\n")
+    evidence = ROOT / "docs" / "evidence.json"
+    redis_part = {name: value[name] for name in ("redis_bytes_a_user", "loaded_users_a_second", "lookup_ms")}
+    threshold = "<= 64 bytes; >= 50,000 users a second; lookup p99 <= 2 ms from the store, <= 0.05 ms from the cache"
+    record(evidence, "D7", redis_part, threshold, COMMAND)
+    flat = value["resident_last_over_first"]
+    record(evidence, "D8", flat, "<= 1.03: a million users touched over a hundred thousand", COMMAND)
+
+
+if __name__ == "__main__":
+    main()

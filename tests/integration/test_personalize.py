@@ -1,0 +1,165 @@
+"""What a server keeps of users is true: it hears of every change, on real Redis, and knows when it does not."""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import numpy as np
+import redis
+
+from idiolect.bundle import Bundle
+from server.learner import Learner
+from server.personalize import Personalizer
+from server.store.codes import CodeTable
+from server.store.record import encode_code
+from server.store.store import Store
+from tests.live import Redis
+from tests.unit.bundles import small_bundle
+
+VOTE = {"messages": [{"role": "user", "content": "p"}], "chosen": "a", "rejected": "b"}
+
+
+class Replica:
+    """One server's store and users."""
+
+    def __init__(self, url: str, bundle: Bundle) -> None:
+        self.store = Store(url)
+        self.users = Personalizer(bundle, self.store, Learner(bundle, self.store))
+
+
+@asynccontextmanager
+async def replicas(url: str, bundle: Bundle, n: int) -> AsyncIterator[list[Replica]]:
+    started = [Replica(url, bundle) for _ in range(n)]
+    watching = [asyncio.create_task(replica.store.changes.watch()) for replica in started]
+    try:
+        for replica in started:
+            await soon(lambda replica=replica: hears(replica))
+        yield started
+    finally:
+        for task in watching:
+            task.cancel()
+        await asyncio.gather(*watching, return_exceptions=True)
+        for replica in started:
+            await replica.store.close()
+
+
+async def hears(replica: Replica) -> bool:
+    return replica.store.changes.epoch is not None
+
+
+async def soon(true: Callable[[], Awaitable[bool]], timeout_s: float = 10) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not await true():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.01)
+
+
+def reads(connection: redis.Redis) -> int:
+    return connection.info("commandstats").get("cmdstat_mget", {"calls": 0})["calls"]
+
+
+def served(tmp_path: Path, scenario: Callable[[Redis, Bundle], Awaitable[None]]) -> None:
+    store = Redis(tmp_path / "redis")
+    store.start()
+    try:
+        asyncio.run(scenario(store, small_bundle(tmp_path / "bundle")))
+    finally:
+        store.stop()
+
+
+def test_a_user_is_read_once_until_something_changes(tmp_path: Path):
+    async def scenario(store: Redis, bundle: Bundle) -> None:
+        connection = redis.Redis.from_url(store.url)
+        async with replicas(store.url, bundle, 1) as (one,):
+            await one.store.load_codes(CodeTable.of(bundle), bundle.user_ids, bundle.codes)
+            await asyncio.sleep(0.5)  # its own message has come back
+            before = reads(connection)
+            together = await asyncio.gather(*(one.users.find("ada") for _ in range(20)))
+            assert {who.state for who in together} == {"stored"}
+            assert len({id(who.user_tokens) for who in together}) == 1
+            for _ in range(20):
+                await one.users.find("ada")
+                await one.users.find("stranger")
+            assert reads(connection) == before + 2  # the stranger too is remembered, as one
+            await one.store.put_profile("ada", "I sail.")
+            assert (await one.users.find("ada")).profile == "I sail."
+            assert (await one.store.votes.add("ada", "k", VOTE)).votes == 1
+            assert (await one.users.find("ada")).votes == 1
+            assert (await one.users.find("stranger")).state == "generic"
+            assert reads(connection) == before + 4
+
+    served(tmp_path, scenario)
+
+
+def test_other_servers_hear_of_every_change(tmp_path: Path):
+    async def scenario(store: Redis, bundle: Bundle) -> None:
+        async with replicas(store.url, bundle, 2) as (one, other):
+            await one.store.load_codes(CodeTable.of(bundle), bundle.user_ids, bundle.codes)
+            await soon(lambda: is_in(other, "ada", state="stored"))
+
+            await one.store.put_profile("ada", "I sail.")
+            await soon(lambda: is_in(other, "ada", profile="I sail."))
+            receipt = await one.store.votes.add("ada", "k", VOTE)
+            await soon(lambda: is_in(other, "ada", votes=1))
+            await one.store.votes.take_back("ada", receipt.vote_id)
+            await soon(lambda: is_in(other, "ada", votes=0))
+            await one.store.votes.add("ada", "k2", VOTE)
+            revision = (await one.store.votes.given(CodeTable.of(bundle), "ada")).revision
+            record = encode_code(np.array([1, 0, 0, 0], np.float32), "inferred")
+            assert await one.store.put_inferred(bundle.bundle_id, "ada", record, revision)
+            await soon(lambda: is_in(other, "ada", state="inferred"))
+            await one.store.erase("ada")
+            await soon(lambda: is_in(other, "ada", state="generic", votes=0, profile=None))
+
+    async def is_in(replica: Replica, user_id: str, **expected: object) -> bool:
+        who = await replica.users.find(user_id)
+        return all(getattr(who, name) == value for name, value in expected.items())
+
+    served(tmp_path, scenario)
+
+
+def test_nothing_is_taken_for_granted_while_redis_is_away(tmp_path: Path):
+    """A change that nobody heard of is seen as soon as Redis answers; until then the last code and profile serve."""
+
+    async def scenario(store: Redis, bundle: Bundle) -> None:
+        async with replicas(store.url, bundle, 1) as (one,):
+            await one.store.load_codes(CodeTable.of(bundle), bundle.user_ids, bundle.codes)
+            await one.store.put_profile("ada", "I sail.")
+            await asyncio.sleep(0.5)  # its own message has come back
+            known = await one.users.find("ada")
+            store.kill()
+            await soon(lambda: deaf(one))
+            kept = await one.users.find("ada")
+            assert (kept.state, kept.votes, kept.profile) == ("degraded", None, "I sail.")
+            assert kept.user_tokens is known.user_tokens
+            assert (await one.users.find("stranger")).state == "degraded"
+            store.start()
+            redis.Redis.from_url(store.url).flushall()  # unheard
+            await soon(lambda: hears(one))
+            assert (await one.users.find("ada")).state == "generic"
+
+    async def deaf(replica: Replica) -> bool:
+        return not await hears(replica)
+
+    served(tmp_path, scenario)
+
+
+def test_a_redis_that_hangs_is_noticed(tmp_path: Path):
+    async def scenario(store: Redis, bundle: Bundle) -> None:
+        async with replicas(store.url, bundle, 1) as (one,):
+            assert store.process is not None
+            os.kill(store.process.pid, signal.SIGSTOP)
+            try:
+                await soon(lambda: deaf(one))
+            finally:
+                os.kill(store.process.pid, signal.SIGCONT)
+            await soon(lambda: hears(one))
+
+    async def deaf(replica: Replica) -> bool:
+        return not await hears(replica)
+
+    served(tmp_path, scenario)
