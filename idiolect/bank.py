@@ -22,7 +22,7 @@ from typing_extensions import TypedDict  # that of Python 3.11 does not say whic
 from idiolect.errors import BundleCorrupt, BundleShapeMismatch
 from idiolect.inference import Gaussian, Mixture, Prior, Simplex
 from idiolect.text import Text
-from idiolect.user_model import Array, UserModel
+from idiolect.user_model import Array, Kind, UserModel
 from idiolect.votes import Belief, Floats, Likelihood, Votes
 
 QUESTIONS = "bank.jsonl"
@@ -97,14 +97,7 @@ class Bank:
         if trained is not None:
             mean = TRUST * self.coordinates(trained) + (1 - TRUST) * mean
             covariance = (1 - TRUST) * covariance
-        if user_model.kind != "cluster":
-            return Gaussian(mean, covariance)
-        share = np.maximum(mean, 1e-6) / np.maximum(mean, 1e-6).sum()
-        if not self.blended:
-            return Mixture(share)
-        # The Dirichlet whose total variance is that of the trained users.
-        variance = max(float(np.trace(covariance)), 1e-9)
-        return Simplex(share, max(float((share * (1 - share)).sum()) / variance - 1, 0.1))
+        return population(user_model.kind, mean, covariance, self.blended)
 
     def coordinates(self, code: Array) -> Floats:
         """z [C] of a code: exact for cluster and low-rank codes, the nearest point for individual ones."""
@@ -160,6 +153,18 @@ class Bank:
         flags = {"blended": bool(blended), "length_normalized": bool(length_normalized)}
         rest: dict[str, Any] = {**tensors, **flags}
         return cls(questions, likelihood=Likelihood(temperature, noise), **rest)
+
+
+def population(kind: Kind, mean: Floats, covariance: Floats, blended: bool = False) -> Prior:
+    """Users of that mean [C] and covariance [C, C], as a prior; see Bank.blended."""
+    if kind != "cluster":
+        return Gaussian(mean, covariance)
+    share = np.maximum(mean, 1e-6) / np.maximum(mean, 1e-6).sum()
+    if not blended:
+        return Mixture(share)
+    # The Dirichlet whose total variance is that of the trained users.
+    variance = max(float(np.trace(covariance)), 1e-9)
+    return Simplex(share, max(float((share * (1 - share)).sum()) / variance - 1, 0.1))
 
 
 def _shapes(n_questions: int, n_coordinates: int, code_size: int) -> dict[str, tuple[int, ...]]:

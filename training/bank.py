@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from idiolect.bank import Bank, Question
-from idiolect.inference import Gaussian
+from idiolect.bank import Bank, Question, population
+from idiolect.inference import Gaussian, Prior
 from idiolect.text import is_printable
 from idiolect.user_model import Array
 from idiolect.votes import Belief, Likelihood, Votes
@@ -30,6 +30,7 @@ Floats = NDArray[np.float64]
 Tensor = torch.Tensor
 
 MAX_DIRECTIONS = 8
+FIT_USERS = 500
 ACCEPTABLE = 0.9
 """A reply less likely, a token, than this share of all replies is offered to nobody."""
 NOISES = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3)
@@ -74,11 +75,12 @@ def build_bank(run: RunConfig, policy: Policy, user_rows: dict[str, int]) -> Ban
     coordinates = Coordinates.of(policy)
     distinct = [pairs[place] for place in first_of.values()]
     table = margin_table(run, policy, distinct, coordinates)
-    likelihood = fit_likelihood(_own_margins(pairs, distinct, table, coordinates), run.beta)
     mean, covariance = coordinates.points.mean(0), np.atleast_2d(np.cov(coordinates.points.T))
     covariance = covariance + np.eye(len(mean)) * 1e-3 * max(np.trace(covariance) / len(mean), 1e-12)
     askable = np.array([_is_askable(held_out[place]) for place in first_of.values()])
     open_ = _acceptable(run, policy, distinct) & askable
+    prior = population(policy.users.basis()[0], mean, covariance)
+    likelihood = fit_likelihood(_own_votes(pairs, distinct, table), prior, run.beta)
     # Sides in the order of the alphabet: the order says nothing of who answered before.
     sign = np.array([1 if held_out[p].chosen < held_out[p].rejected else -1 for p in first_of.values()])
     chosen = choose(table, mean, covariance, likelihood, open_, run.bank.n_questions)
@@ -117,15 +119,17 @@ def margin_table(run: RunConfig, policy: Policy, pairs: Sequence[Pair], coordina
     return Votes.of(np.stack(slopes, axis=1), offsets)
 
 
-def fit_likelihood(margins: Floats, beta: float) -> Likelihood:
-    """Temperature and noise of greatest likelihood for the margins [n] of votes under their owners' own codes.
+def fit_likelihood(votes: Votes, prior: Prior, beta: float) -> Likelihood:
+    """Temperature and noise under which the votes [U, N] of trained users have the greatest evidence.
 
+    Each user is thought to be anybody from the population, as a new user will be: with the trained codes in their place
+    the votes would seem noisier than they are, wherever a code is less than its user.
     Raises BadRunConfig when there are none.
     """
-    if not len(margins):
+    if not votes.weights.any():
         raise BadRunConfig("bank: no user of the held-out comparisons is a trained one: votes cannot be calibrated")
     grid = [Likelihood(temperature / beta, noise) for temperature in TEMPERATURES for noise in NOISES]
-    return max(grid, key=lambda likelihood: float(np.log(likelihood.probability(margins)).sum()))
+    return max(grid, key=lambda likelihood: float(prior.evidence(votes, likelihood).sum()))
 
 
 def choose(
@@ -146,17 +150,18 @@ def choose(
     return np.array(chosen, np.int64)
 
 
-def _own_margins(pairs: Sequence[Pair], distinct: Sequence[Pair], table: Votes, coordinates: Coordinates) -> Floats:
-    """Margins of trained users' held-out votes under their own coordinates."""
+def _own_votes(pairs: Sequence[Pair], distinct: Sequence[Pair], table: Votes) -> Votes:
+    """Trained users' held-out votes [U, N], of FIT_USERS users at most; where a user has fewer, some have no weight."""
     at = {(p.prompt_ids, frozenset((p.chosen_ids, p.rejected_ids))): place for place, p in enumerate(distinct)}
-    found = []
+    own: dict[int, list[tuple[int, int]]] = {}
     for pair in pairs:
-        if pair.row:
+        if pair.row and (pair.row in own or len(own) < FIT_USERS):
             place = at[(pair.prompt_ids, frozenset((pair.chosen_ids, pair.rejected_ids)))]
-            sign = 1 if distinct[place].chosen_ids == pair.chosen_ids else -1
-            margin = table.offsets[place] + table.slopes[place] @ coordinates.points[pair.row - 1]
-            found.append(sign * margin)
-    return np.array(found)
+            own.setdefault(pair.row, []).append((place, 1 if distinct[place].chosen_ids == pair.chosen_ids else -1))
+    places, signs = np.zeros((2, len(own), max(map(len, own.values()), default=0)), np.int64)
+    for user, votes in enumerate(own.values()):
+        places[user, : len(votes)], signs[user, : len(votes)] = np.array(votes).T
+    return Votes.of(signs[..., None] * table.slopes[places], signs * table.offsets[places], signs != 0)
 
 
 def _acceptable(run: RunConfig, policy: Policy, pairs: Sequence[Pair]) -> NDArray[np.bool_]:

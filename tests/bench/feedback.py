@@ -36,8 +36,10 @@ from training.fit import restore
 COMMAND = "make feedback"
 OUT = ROOT / "docs" / "results" / "feedback.json"
 N_VOTES, N_CALLERS = 2000, 4
-WINDOW_S, N_PAIRS = 45.0, 5
+WINDOW_REPLIES, N_PAIRS = 40, 5
 MAX_TOKENS = 32
+VOTES_A_WINDOW = 2
+"""Each takes the scorer longer than half a window, at its share of the time."""
 
 
 @contextmanager
@@ -99,14 +101,16 @@ def throughput() -> dict[str, Any]:
         bundle = export(run, policy, user_rows, Path(name) / "bundle")
         del policy
         with served(Path(name), bundle) as http:
-            stop, n_tokens, n_asked = threading.Event(), [0] * N_CALLERS, [0] * N_CALLERS
+            stop = threading.Event()
+            done: list[tuple[float, int]] = []  # when a reply was there, and its tokens
 
             def call(caller: int) -> None:
+                n_asked = 0
                 while not stop.is_set():
-                    n_asked[caller] += 1
-                    body = {"prompt": f"Tell me about the number {n_asked[caller]}.", "user_id": f"user-{caller + 1}"}
+                    n_asked += 1
+                    body = {"prompt": f"Tell me about the number {n_asked}.", "user_id": f"user-{caller + 1}"}
                     answer = http.post("/generate", json=body | {"max_tokens": MAX_TOKENS})
-                    n_tokens[caller] += answer.json()["usage"]["completion_tokens"]
+                    done.append((time.monotonic(), answer.json()["usage"]["completion_tokens"]))
 
             callers = [threading.Thread(target=call, args=(caller,)) for caller in range(N_CALLERS)]
             for caller in callers:
@@ -114,16 +118,19 @@ def throughput() -> dict[str, Any]:
             time.sleep(15)
 
             def window() -> float:
-                before, began = sum(n_tokens), time.monotonic()
-                time.sleep(WINDOW_S)
-                return (sum(n_tokens) - before) / (time.monotonic() - began)
+                """Tokens a second, from the end of one reply to the end of another: callers come in step."""
+                first = len(done) + N_CALLERS
+                while len(done) <= first + WINDOW_REPLIES:
+                    time.sleep(0.05)
+                seconds = done[first + WINDOW_REPLIES][0] - done[first][0]
+                return sum(tokens for _, tokens in done[first + 1 : first + WINDOW_REPLIES + 1]) / seconds
 
             ratios, lags = [], []
             for turn in range(N_PAIRS):
                 _drained(http)
                 without = window()
                 scored = metric(http, "idiolect_pairs_scored_total")
-                for number in range(3):
+                for number in range(VOTES_A_WINDOW):
                     text = f"It is number {number} of turn {turn}, and no other one."
                     body = {"user_id": f"voter-{number}", "prompt": "Which one?", "chosen": text, "rejected": "None."}
                     assert http.post("/feedback", json=body).status_code == 200
@@ -140,6 +147,7 @@ def throughput() -> dict[str, Any]:
     return {
         "with_backlog_over_without": [round(ratio, 4) for ratio in ratios],
         "median": round(median(ratios), 4),
+        "pairs": N_PAIRS * VOTES_A_WINDOW,
         "pairs_scored": scored,
         "lag_s": [round(lag, 1) for lag in lags],
     }

@@ -14,7 +14,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,6 @@ class World:
     wants: dict[str, tuple[Signs, Signs]]  # kind -> answers to the n questions, and to the m tests
     trained: dict[str, Floats]  # kind -> coordinates [C] of its trained users, their mean
     beta: float
-    own_votes: Floats  # margins of trained users' votes on the bank under their own code
 
     def right(self, z: Floats, kind: str) -> float:
         """Share of the tests on which a user at z would choose as the kind does."""
@@ -114,12 +113,16 @@ def build(name: str, run: RunConfig, folder: Path, bank: Path, test: Path, kind:
 
     bank_keys = [(q.messages[-1]["content"], q.first, q.second) for q in built.questions]
     wants = {k: (answers(asked, bank_keys, k), answers(tested, list(sides), k)) for k in kinds}
-    own = [
-        signs[place] * built.table.margins(trained[k])[place]
-        for k, (signs, _) in wants.items()
-        for place in np.flatnonzero(signs)
-    ]
-    return World(name, built, policy.users.export(), table, wants, trained, run.beta, np.array(own))
+    world = World(name, built, policy.users.export(), table, wants, trained, run.beta)
+    # As the trainer does; here anew, since what is kept may have been written by another version of it.
+    return replace(world, bank=replace(built, likelihood=fit(world, np.ones((len(kinds), 1)))))
+
+
+def fit(world: World, flips: NDArray[np.float64]) -> Likelihood:
+    """The likelihood of what the kinds say of the bank, several times over; flipped where `flips` [U, n] is -1."""
+    said = np.tile(np.stack([signs for signs, _ in world.wants.values()]), (len(flips) // len(world.wants), 1)) * flips
+    votes = Votes.of(said[..., None] * world.bank.slopes, said * world.bank.offsets, said != 0)
+    return fit_likelihood(votes, world.bank.prior(world.user_model), world.beta)
 
 
 def _key(vote: Preference) -> Key:
@@ -232,8 +235,7 @@ def calibrated(world: World, flips: float, seed: int = 1) -> dict[str, float]:
     The likelihood is fitted anew on trained users' votes of which as many are flipped, as the trainer does.
     """
     rng = np.random.default_rng(seed)
-    flipped = np.where(rng.random((20, len(world.own_votes))) < flips, -1, 1) * world.own_votes
-    likelihood = fit_likelihood(flipped.ravel(), world.beta)
+    likelihood = fit(world, np.where(rng.random((20 * len(world.wants), len(world.bank.questions))) < flips, -1, 1))
     probabilities = []
     kinds = list(world.wants)
     for number in range(N_USERS * N_DRAWS):

@@ -11,8 +11,8 @@ import torch
 from idiolect.bank import QUESTIONS, TABLE, Bank, pair_id
 from idiolect.bundle import Bundle
 from idiolect.errors import BundleCorrupt, BundleMissing, BundleShapeMismatch, IdiolectError
-from idiolect.inference import next_question
-from idiolect.votes import Votes
+from idiolect.inference import Gaussian, Mixture, next_question
+from idiolect.votes import Likelihood, Votes
 from tests.unit.tiny import tiny_model, tiny_run
 from training.bank import Coordinates, choose, fit_likelihood, margin_table
 from training.batch import chat_layout, tokenize
@@ -163,7 +163,7 @@ def test_a_bundle_must_have_the_bank_that_it_names(trained):
 def test_the_choice_is_informative_and_not_redundant():
     table = Votes.of(np.array([[3.0, 0], [3.0, 0.01], [0, 2.0], [0.1, 0]]))
     everything = np.ones(4, bool)
-    likelihood = fit_likelihood(np.full(50, 2.0), 1.0)
+    likelihood = Likelihood(1.0, 0.05)
     assert choose(table, np.zeros(2), np.eye(2), likelihood, everything, 2).tolist() in ([0, 2], [1, 2], [2, 1], [2, 0])
     assert choose(table, np.zeros(2), np.eye(2), likelihood, np.array([False, True, False, True]), 9).tolist() == [1, 3]
 
@@ -172,6 +172,18 @@ def test_temperature_and_noise_are_found_again():
     rng = np.random.default_rng(0)
     margins = 4 * rng.standard_normal(20_000)
     p = 0.9 / (1 + np.exp(-margins / 2)) + 0.05
-    found = fit_likelihood(np.where(rng.random(20_000) < p, margins, -margins), 1.0)
+    votes = Votes.of(np.where(rng.random(20_000) < p, margins, -margins).reshape(1, -1, 1))
+    found = fit_likelihood(votes, Mixture(np.ones(1)), 1.0)  # everybody is the same
     assert found.temperature == pytest.approx(2, rel=0.15)
     assert found.noise == pytest.approx(0.1, abs=0.05)
+
+
+def test_the_votes_of_unlike_users_are_not_taken_for_noise():
+    """Forty users at random points: had they all stood at the mean, their votes would be coins."""
+    rng = np.random.default_rng(1)
+    slopes, users = 3 * rng.standard_normal((40, 30, 2)), rng.standard_normal((40, 2))
+    margins = np.einsum("unc,uc->un", slopes, users)
+    signs = np.where(rng.random(margins.shape) < 1 / (1 + np.exp(-margins)), 1, -1)
+    found = fit_likelihood(Votes.of(signs[..., None] * slopes), Gaussian(np.zeros(2), np.eye(2)), 1.0)
+    assert found.temperature == pytest.approx(1, rel=0.3)
+    assert found.noise <= 0.05
