@@ -163,7 +163,7 @@ def test_a_bundle_must_have_the_bank_that_it_names(trained):
 def test_the_choice_is_informative_and_not_redundant():
     table = Votes.of(np.array([[3.0, 0], [3.0, 0.01], [0, 2.0], [0.1, 0]]))
     everything = np.ones(4, bool)
-    likelihood = Likelihood(1.0, 0.05)
+    likelihood = Likelihood(0.1, 0.02)
     assert choose(table, np.zeros(2), np.eye(2), likelihood, everything, 2).tolist() in ([0, 2], [1, 2], [2, 1], [2, 0])
     assert choose(table, np.zeros(2), np.eye(2), likelihood, np.array([False, True, False, True]), 9).tolist() == [1, 3]
 
