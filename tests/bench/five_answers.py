@@ -9,6 +9,7 @@ a new user's replies must lie within the spread of the trained users who want th
 import json
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from training.style import style
 
 COMMAND = "make five-answers"
 OUT = ROOT / "docs" / "results" / "five_answers.json"
-N_NEW, N_PROMPTS, N_ANSWERS, MAX_TOKENS = 4, 16, 5, 56
+N_NEW, N_PROMPTS, N_ANSWERS, MAX_TOKENS, N_CALLERS = 4, 16, 5, 56, 16
 
 
 def new_prompts() -> list[str]:
@@ -67,11 +68,14 @@ def main() -> None:
             new = {f"new-{n}": n % 2 == 0 for n in range(N_NEW)}
             asked = {user: answer(client, user, short) for user, short in new.items()}
             states = {user: client.user(user) for user in new}
-            replies = [
-                (user, client.generate(messages=ask(prompt), user_id=user, max_tokens=MAX_TOKENS).text)
-                for user in [*wants, *new, "stranger"]
-                for prompt in new_prompts()
-            ]
+            questions = [(user, prompt) for user in [*wants, *new, "stranger"] for prompt in new_prompts()]
+
+            def reply(question: tuple[str, str]) -> tuple[str, str]:
+                user, prompt = question
+                return user, client.generate(messages=ask(prompt), user_id=user, max_tokens=MAX_TOKENS).text
+
+            with ThreadPoolExecutor(N_CALLERS) as pool:
+                replies = list(pool.map(reply, questions))
     measured = style(replies)
     within: dict[str, bool] = {}
     spread: dict[str, dict[str, list[float]]] = {}
