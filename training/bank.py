@@ -30,7 +30,7 @@ Floats = NDArray[np.float64]
 Tensor = torch.Tensor
 
 MAX_DIRECTIONS = 8
-FIT_USERS = 500
+FIT_USERS = 200
 ACCEPTABLE = 0.9
 """A reply less likely, a token, than this share of all replies is offered to nobody."""
 NOISES = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3)
