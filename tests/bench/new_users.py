@@ -21,6 +21,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtr
 
 from idiolect.bank import Bank
 from idiolect.drift import outdated
@@ -68,6 +69,13 @@ class World:
         wanted = self.wants[kind][1]
         minds = wanted != 0
         return float((0.5 + 0.5 * np.sign(wanted * self.test.margins(z)))[minds].mean())
+
+    def sides(self, belief: Belief) -> Floats:
+        """P(margin > 0) of each test, [m], for a user of whom this is believed."""
+        if self.user_model.kind == "cluster":
+            return (self.test.offsets[:, None] + self.test.slopes > 0) @ belief.code
+        variance = np.einsum("mc,cd,md->m", self.test.slopes, belief.covariance, self.test.slopes)
+        return np.asarray(ndtr(self.test.margins(belief.code) / np.sqrt(variance)), np.float64)
 
 
 def build(name: str, run: RunConfig, folder: Path, bank: Path, test: Path, kind: Callable[[str], str]) -> World:
@@ -230,25 +238,30 @@ def accuracy_by_answers(world: World, skips: bool, seed: int = 0) -> dict[str, A
 
 
 def calibrated(world: World, flips: float, seed: int = 1) -> dict[str, float]:
-    """C2: expected calibration error of P(vote), for the next of 12 random questions at each step.
+    """C2: expected calibration error of P(vote), for the next of 12 random questions, and of the posterior.
 
-    The likelihood is fitted anew on trained users' votes of which as many are flipped, as the trainer does.
+    After each answer the posterior says how probable it is that the user is one who wants the first side of a test
+    comparison (a positive margin). The likelihood is fitted anew on trained users' votes of which as many are flipped,
+    as the trainer does.
     """
     rng = np.random.default_rng(seed)
     likelihood = fit(world, np.where(rng.random((20 * len(world.wants), len(world.bank.questions))) < flips, -1, 1))
-    probabilities = []
+    probabilities, wanted = [], []
     kinds = list(world.wants)
     for number in range(N_USERS * N_DRAWS):
         user = NewUser(world, kinds[number % len(kinds)], rng, flips=flips, likelihood=likelihood)
+        truth = world.wants[user.kind][1]
         for _ in range(12):
             place = user.pick_at_random()
             if place is None:
                 break
             p = user.predict(place)
             probabilities.append(p if user.answer(place) > 0 else 1 - p)
-    measured = calibration(np.array(probabilities))
+            sure = world.sides(user.belief)
+            wanted.append(np.where(truth > 0, sure, 1 - sure)[truth != 0])
+    found = {"votes": calibration(np.array(probabilities)), "posterior": calibration(np.concatenate(wanted))}
     fitted = {"temperature": likelihood.temperature, "noise": likelihood.noise}
-    return {name: float(measured[name]) for name in ("ece", "brier", "log_loss")} | fitted
+    return {f"{name}_of_{what}": float(one[name]) for what, one in found.items() for name in ("ece", "brier")} | fitted
 
 
 def switched(world: World, seed: int = 2) -> dict[str, Any]:
@@ -361,7 +374,10 @@ def main() -> None:
     threshold = "simulated users: active >= 0.95 of the oracle by k = 5; never below generic; real people reported"
     record(evidence, "C1", value, threshold, COMMAND)
     calibration_errors = {
-        name: {flips: round(one["ece"], 4) for flips, one in world["calibration"].items()}
+        name: {
+            flips: {what: round(one[f"ece_of_{what}"], 4) for what in ("votes", "posterior")}
+            for flips, one in world["calibration"].items()
+        }
         for name, world in found.items()
     }
     recovery = {name: world["switched"]["recovered_after_votes"] for name, world in found.items()}
