@@ -35,8 +35,8 @@ from training.fit import restore
 
 COMMAND = "make feedback"
 OUT = ROOT / "docs" / "results" / "feedback.json"
-N_VOTES, N_CALLERS = 2000, 4
-WINDOW_REPLIES, N_PAIRS = 40, 5
+N_VOTES, N_CALLERS = 2000, 16
+WINDOW_REPLIES, N_PAIRS = 128, 5
 MAX_TOKENS = 32
 VOTES_A_WINDOW = 2
 """Each takes the scorer longer than half a window, at its share of the time."""
@@ -103,50 +103,53 @@ def throughput() -> dict[str, Any]:
         bundle = export(run, policy, user_rows, Path(name) / "bundle")
         del policy
         with served(Path(name), bundle) as http:
-            stop = threading.Event()
+            stop, asking = threading.Event(), threading.Event()
             done: list[tuple[float, int]] = []  # when a reply was there, and its tokens
 
             def call(caller: int) -> None:
                 n_asked = 0
-                while not stop.is_set():
+                while asking.wait() and not stop.is_set():
                     n_asked += 1
-                    body = {"prompt": f"Tell me about the number {n_asked}.", "user_id": f"user-{caller + 1}"}
+                    body = {"prompt": f"Tell me about the number {n_asked}.", "user_id": f"user-{caller % 10 + 1}"}
                     answer = http.post("/generate", json=body | {"max_tokens": MAX_TOKENS})
                     done.append((time.monotonic(), answer.json()["usage"]["completion_tokens"]))
 
             callers = [threading.Thread(target=call, args=(caller,)) for caller in range(N_CALLERS)]
             for caller in callers:
                 caller.start()
-            time.sleep(15)
 
             def window() -> float:
-                """Tokens a second, from the end of one reply to the end of another: callers come in step."""
+                """Tokens a second, from the end of one reply to the end of another; then callers pause."""
+                asking.set()
                 first = len(done) + N_CALLERS
                 while len(done) <= first + WINDOW_REPLIES:
                     time.sleep(0.05)
+                asking.clear()
                 seconds = done[first + WINDOW_REPLIES][0] - done[first][0]
                 return sum(tokens for _, tokens in done[first + 1 : first + WINDOW_REPLIES + 1]) / seconds
 
-            ratios, lags = [], []
+            # Each window with a backlog stands between two without one.
+            window()  # warm
+            rates, lags = [window()], []
             for turn in range(N_PAIRS):
-                _drained(http)
-                without = window()
-                scored = metric(http, "idiolect_pairs_scored_total")
                 for number in range(VOTES_A_WINDOW):
                     text = f"It is number {number} of turn {turn}, and no other one."
                     body = {"user_id": f"voter-{number}", "prompt": "Which one?", "chosen": text, "rejected": "None."}
                     assert http.post("/feedback", json=body).status_code == 200
-                ratios.append(window() / without)
+                rates.append(window())
+                assert metric(http, "idiolect_pairs_scored_total") < (turn + 1) * VOTES_A_WINDOW, "it ended too soon"
+                _wait_until_scored(http, (turn + 1) * VOTES_A_WINDOW)
                 lags.append(metric(http, "idiolect_scoring_lag_seconds"))
-                sys.stderr.write(
-                    f"{ratios[-1]:.3f}, {metric(http, 'idiolect_pairs_scored_total') - scored:.0f} scored\n"
-                )
+                rates.append(window())
+                sys.stderr.write(f"{rates}\n")
             stop.set()
+            asking.set()
             for caller in callers:
                 caller.join()
-            _drained(http)
             scored = metric(http, "idiolect_pairs_scored_total")
+    ratios = [2 * rates[n] / (rates[n - 1] + rates[n + 1]) for n in range(1, len(rates), 2)]
     return {
+        "tokens_a_second_without_with_without": [round(rate, 2) for rate in rates],
         "with_backlog_over_without": [round(ratio, 4) for ratio in ratios],
         "median": round(median(ratios), 4),
         "pairs": N_PAIRS * VOTES_A_WINDOW,
@@ -155,12 +158,12 @@ def throughput() -> dict[str, Any]:
     }
 
 
-def _drained(http: httpx.Client) -> None:
-    """Wait until nothing is being scored: the counter of calls for scoring stands still."""
-    calls = -1.0
-    while (now := metric(http, 'idiolect_engine_requests_total{purpose="score"}')) != calls:
-        calls = now
-        time.sleep(20)
+def _wait_until_scored(http: httpx.Client, n_pairs: int) -> None:
+    """Nobody waits for replies meanwhile, so the scorer need not keep to its share."""
+    began = time.monotonic()
+    while metric(http, "idiolect_pairs_scored_total") < n_pairs:
+        assert time.monotonic() - began < 300, "the backlog is not scored"
+        time.sleep(1)
 
 
 def main() -> None:

@@ -1,0 +1,87 @@
+"""A load generator with a user dimension: callers who ask for replies at once, each for the next of many users.
+
+Windows are compared in pairs, in turns (A B, B A, A B, ...), since a machine's speed drifts: what is published is the
+median of their ratios, with all of them beside it.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+import httpx
+import numpy as np
+
+Body = Callable[[str], dict[str, Any]]
+"""The request for a user."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """What one window of load measured."""
+
+    n_tokens: int
+    seconds: float
+    latencies_s: tuple[float, ...]
+
+    @property
+    def tokens_per_s(self) -> float:
+        return self.n_tokens / self.seconds
+
+
+def uniform(n_users: int, seed: int) -> Iterator[str]:
+    """User ids without end, each as often as the others."""
+    rng = np.random.default_rng(seed)
+    while True:
+        yield from (f"user-{number:07d}" for number in rng.integers(n_users, size=1000))
+
+
+def everyone(n_users: int, first: int = 0) -> Iterator[str]:
+    """User ids without end, nobody twice before all were there."""
+    while True:
+        yield from (f"user-{(first + number) % n_users:07d}" for number in range(n_users))
+
+
+def zipf(n_users: int, seed: int, exponent: float = 1.1) -> Iterator[str]:
+    """User ids without end, the k-th as often as k ** -exponent."""
+    rng = np.random.default_rng(seed)
+    weights = np.arange(1, n_users + 1) ** -exponent
+    cumulative = np.cumsum(weights / weights.sum())
+    while True:
+        yield from (f"user-{number:07d}" for number in np.searchsorted(cumulative, rng.random(1000)))
+
+
+async def drive(url: str, path: str, body: Body, users: Iterator[str], n_requests: int, n_callers: int) -> Window:
+    """`n_requests` from `n_callers` callers, each with one request under way at a time."""
+    latencies: list[float] = []
+    n_tokens = 0
+    left = iter(range(n_requests))
+
+    async def call(http: httpx.AsyncClient) -> None:
+        nonlocal n_tokens
+        for _ in left:
+            began = time.perf_counter()
+            answer = await http.post(path, json=body(next(users)))
+            latencies.append(time.perf_counter() - began)
+            assert answer.status_code == 200, answer.text
+            n_tokens += answer.json()["usage"]["completion_tokens"]
+
+    async with httpx.AsyncClient(base_url=url, timeout=600) as http:
+        began = time.perf_counter()
+        await asyncio.gather(*(call(http) for _ in range(n_callers)))
+        return Window(n_tokens, time.perf_counter() - began, tuple(latencies))
+
+
+def paired(a: Callable[[], float], b: Callable[[], float], n_pairs: int) -> dict[str, Any]:
+    """Ratios of `a` over `b` of neighbouring windows, after one window of each that does not count."""
+    a(), b()
+    ratios = []
+    for number in range(n_pairs):
+        if number % 2:
+            below, above = b(), a()
+        else:
+            above, below = a(), b()
+        ratios.append(above / below)
+    return {"median": round(median(ratios), 4), "ratios": [round(ratio, 4) for ratio in ratios]}
