@@ -158,7 +158,13 @@ class Store:
             pipeline = self._redis.pipeline(transaction=False)
             pipeline.hget(key, field) if field else pipeline.get(key)
             pipeline.mget(_keys(user_id, *names))
-            trained, (inferred, votes, revision, profile) = await pipeline.execute()
+            trained, counted = await pipeline.execute(raise_on_error=False)
+            if isinstance(trained, ResponseError) and str(trained).startswith("WRONGTYPE"):
+                trained = b""  # a record like any other that we did not write: unusable
+            for answer in (trained, counted):
+                if isinstance(answer, RedisError):
+                    raise answer
+        inferred, votes, revision, profile = counted
         seen, record = 0, b""
         if isinstance(inferred, bytes) and len(inferred) >= _REVISION.size:
             seen, record = _REVISION.unpack_from(inferred)[0], inferred[_REVISION.size :]

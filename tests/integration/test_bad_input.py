@@ -212,7 +212,10 @@ def test_a_wrong_type_in_redis_falls_back_too(live: Live):
     (key,) = connection.scan_iter("idiolect:*:code:*:planted")
     connection.delete(key)
     connection.rpush(key, "not", "a", "string")
-    assert live.generate(user_id="planted", prompt="Hi", max_tokens=2)["personalization"]["state"] == "generic"
+    planted, generic = (live.generate(prompt="Hi", max_tokens=2, **who) for who in ({"user_id": "planted"}, {}))
+    assert planted["personalization"]["state"] == "degraded"
+    assert planted["personalization"]["votes"] == 0
+    assert planted["text"] == generic["text"]
     connection.delete(key)
 
 
