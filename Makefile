@@ -7,7 +7,7 @@ OUT ?= runs/demo
 SEEDS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup model fmt check test demo serve train accuracy length-users attribute-users persona-users new-users five-answers feedback crashes million-users throughput ablations trainer-cost real-people bench evidence docs
+.PHONY: help setup model fmt check test demo serve train accuracy length-users attribute-users persona-users new-users five-answers feedback crashes million-users throughput first-token peers ablations trainer-cost real-people bench evidence docs
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -65,8 +65,14 @@ crashes: model  ## server and Redis killed at random under 10,000 votes (6 minut
 million-users: model  ## a million users in Redis and in the server: bytes, seconds, memory (half an hour)
 	@$(PY) -m tests.bench.million_users
 
-throughput: model  ## tokens a second with a million users over ten, and over plain `vllm serve` (20 minutes)
+throughput: model  ## tokens a second with a million users over ten, and over plain `vllm serve` and in process (half an hour)
 	@$(PY) -m tests.bench.throughput
+
+first-token: model  ## time to the first token: user tokens after a shared system prompt, and instead of a history
+	@$(PY) -m tests.bench.first_token
+
+peers: first-token  ## tokens a second over one LoRA per user in vLLM, and over the paper's protocol (half an hour)
+	@$(PY) -m tests.bench.peers
 
 ablations: model  ## user tokens, alpha, start against votes a user, placement
 	@$(PY) -m tests.bench.ablations

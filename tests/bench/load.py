@@ -5,8 +5,9 @@ median of their ratios, with all of them beside it.
 """
 
 import asyncio
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -16,6 +17,7 @@ import numpy as np
 
 Body = Callable[[str], dict[str, Any]]
 """The request for a user."""
+Measure = Callable[[], Awaitable[float]]
 
 
 @dataclass(frozen=True)
@@ -63,10 +65,14 @@ async def drive(url: str, path: str, body: Body, users: Iterator[str], n_request
         nonlocal n_tokens
         for _ in left:
             began = time.perf_counter()
-            answer = await http.post(path, json=body(next(users)))
+            asked = body(next(users))
+            answer = await http.post(path, json=asked)
             latencies.append(time.perf_counter() - began)
             assert answer.status_code == 200, answer.text
-            n_tokens += answer.json()["usage"]["completion_tokens"]
+            reply = answer.json()
+            n_tokens += reply["usage"]["completion_tokens"]
+            if "user_id" in asked:
+                assert reply["personalization"]["state"] == "stored", reply
 
     async with httpx.AsyncClient(base_url=url, timeout=600) as http:
         began = time.perf_counter()
@@ -74,14 +80,15 @@ async def drive(url: str, path: str, body: Body, users: Iterator[str], n_request
         return Window(n_tokens, time.perf_counter() - began, tuple(latencies))
 
 
-def paired(a: Callable[[], float], b: Callable[[], float], n_pairs: int) -> dict[str, Any]:
+async def paired(a: Measure, b: Measure, n_pairs: int) -> dict[str, Any]:
     """Ratios of `a` over `b` of neighbouring windows, after one window of each that does not count."""
-    a(), b()
+    await a(), await b()
     ratios = []
     for number in range(n_pairs):
         if number % 2:
-            below, above = b(), a()
+            below, above = await b(), await a()
         else:
-            above, below = a(), b()
+            above, below = await a(), await b()
         ratios.append(above / below)
+        sys.stderr.write(f"{above:.4g} / {below:.4g} = {ratios[-1]:.4f}\n")
     return {"median": round(median(ratios), 4), "ratios": [round(ratio, 4) for ratio in ratios]}

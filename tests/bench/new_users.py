@@ -13,6 +13,7 @@ Writes docs/results/new_users.{json,png,svg}.
 import hashlib
 import json
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,7 +26,7 @@ from scipy.special import ndtr
 
 from idiolect.bank import Bank
 from idiolect.drift import outdated
-from idiolect.inference import next_question
+from idiolect.inference import Gaussian, Mixture, Simplex, next_question
 from idiolect.user_model import UserModel
 from idiolect.votes import Belief, Floats, Likelihood, Votes
 from tests.bench import attribute_users, persona_users
@@ -291,6 +292,23 @@ def switched(world: World, seed: int = 2) -> dict[str, Any]:
     }
 
 
+def question_ms(n_questions: int = 1000, k: int = 16) -> dict[str, dict[str, float]]:
+    """Milliseconds to choose the next question out of many, on one core; after five votes."""
+    table = Votes.of(np.random.default_rng(3).normal(size=(n_questions, k)))
+    likelihood, asked = Likelihood(), np.zeros(n_questions, bool)
+    found = {}
+    for prior in (Mixture(np.full(k, 1 / k)), Simplex(np.full(k, 1 / k), 4.0), Gaussian(np.zeros(k), np.eye(k))):
+        belief = prior.infer(Votes.of(table.slopes[:5]), likelihood)
+        took = []
+        for _ in range(500):
+            began = time.perf_counter()
+            next_question(prior.gain(belief, table, likelihood), asked, LEAST_GAIN)
+            took.append(1000 * (time.perf_counter() - began))
+        p50, p99 = np.percentile(took, [50, 99])
+        found[type(prior).__name__.lower()] = {"p50": round(float(p50), 3), "p99": round(float(p99), 3)}
+    return found
+
+
 def attributes() -> World:
     """Three opposed pairs of styles, individual users."""
     folder = attribute_users.RUNS
@@ -361,7 +379,9 @@ def main() -> None:
             "switched": switched(world),
         }
         sys.stdout.write(json.dumps({world.name: found[world.name]}, indent=2) + "\n")
-    (OUT / "new_users.json").write_text(json.dumps({"worlds": found, **provenance(COMMAND)}, indent=2) + "\n")
+    asking = {"pairs": 1000, "clusters": 16, "milliseconds": question_ms()}
+    written = {"worlds": found, "choosing_a_question": asking, **provenance(COMMAND)}
+    (OUT / "new_users.json").write_text(json.dumps(written, indent=2) + "\n")
     draw(found)
     evidence = ROOT / "docs" / "evidence.json"
     value: dict[str, Any] = {}

@@ -1,0 +1,114 @@
+"""What the throughput benchmarks compare: our server with many users, and vLLM's own server, with the same engine."""
+
+import itertools
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import redis
+
+from idiolect.bundle import Bundle, write_bundle
+from idiolect.layout import Placement
+from idiolect.manifest import AdapterWeights
+from idiolect.user_model import UserModel
+from tests.bench.load import Body
+from tests.live import DEMO_BUNDLE, Redis, free_port, running_server, wait_until_ready
+from training.demo_model import demo_model
+
+K = 16
+MAX_NUM_SEQS = 64
+
+
+def many_users(folder: Path, n_users: int, placement: Placement = "after_system") -> Bundle:
+    """Cluster users of the demo's adapter, user-0000000 and on, whose user tokens are close to the generic ones."""
+    demo = Bundle.read(DEMO_BUNDLE)
+    adapter, rng = demo.adapter_path, np.random.default_rng(0)
+    assert adapter is not None
+    generic = demo.user_model.user_tokens(demo.user_model.generic_code)
+    basis = generic + 0.05 * generic.std() * rng.normal(size=(K, *generic.shape))
+    return write_bundle(
+        folder,
+        base_model=demo.manifest.base_model,
+        layout=demo.manifest.layout.model_copy(update={"placement": placement}),
+        user_model=UserModel("cluster", basis.astype(np.float32), np.full(K, 1 / K, np.float32)),
+        user_ids=[f"user-{number:07d}" for number in range(n_users)],
+        codes=rng.dirichlet(np.full(K, 0.3), size=n_users).astype(np.float32),
+        weights=AdapterWeights.model_validate(demo.manifest.weights.model_dump()),
+        write_weights=lambda to: [shutil.copy(file, to) for file in adapter.iterdir()] and None,
+        training={},
+    )
+
+
+@contextmanager
+def ours(folder: Path, bundle: Bundle) -> Iterator[tuple[str, Path]]:
+    """Our server with all of the bundle's users in a durable Redis: its URL, and the model that it serves."""
+    folder.mkdir(parents=True, exist_ok=True)
+    store = Redis(folder / "redis")
+    store.start()
+    cache = folder / "cache"
+    settings = {"bundle": str(bundle.path), "redis_url": store.url, "max_num_seqs": str(MAX_NUM_SEQS)}
+    settings |= {"cache_dir": str(cache), "model": str(demo_model())}
+    try:
+        with (folder / "server.log").open("wb") as log, running_server(log, **settings) as (url, _):
+            connection = redis.Redis.from_url(store.url)
+            while not connection.exists(f"idiolect:loaded:{bundle.bundle_id}"):
+                time.sleep(0.5)
+            yield url, cache / "merged" / bundle.bundle_id / "model"
+    finally:
+        store.stop()
+
+
+@contextmanager
+def vllm_serve(model: Path, log: Path, *more: str) -> Iterator[str]:
+    """`vllm serve` as it comes, with the settings of our engine and `more` arguments; its base URL.
+
+    The model is called `plain`.
+    """
+    port = free_port()
+    arguments = ["--model", str(model), "--served-model-name", "plain", "--port", str(port), "--host", "127.0.0.1"]
+    arguments += ["--dtype", "float32", "--enforce-eager", "--block-size", "32", "--max-num-seqs", str(MAX_NUM_SEQS)]
+    arguments += ["--generation-config", "vllm", "--disable-log-stats", "--scheduling-policy", "priority"]
+    env = os.environ | {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_LOGGING_LEVEL": "WARNING", "VLLM_PLUGINS": ""}
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *arguments, *more],
+            env=env,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            url = f"http://127.0.0.1:{port}"
+            wait_until_ready(url, process, path="/health")
+            yield url
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def generate_body(max_tokens: int) -> Body:
+    """POST /generate, another prompt each time, so that nobody finds another's answer in the prefix cache."""
+    numbers = itertools.count()
+    return lambda user: {
+        "prompt": f"What comes to your mind about the number {next(numbers)}?",
+        "user_id": user,
+        "max_tokens": max_tokens,
+    }
+
+
+def chat_body(max_tokens: int, model: str | None = None, with_user: bool = False) -> Body:
+    """POST /v1/chat/completions with the same prompts; `model` None: each user has one, called as the user is."""
+    numbers = itertools.count()
+
+    def body(user: str) -> dict[str, Any]:
+        prompt = f"What comes to your mind about the number {next(numbers)}?"
+        asked = {"model": model or user, "messages": [{"role": "user", "content": prompt}], "max_tokens": max_tokens}
+        return asked | {"temperature": 0} | ({"user": user} if with_user else {})
+
+    return body
