@@ -163,7 +163,7 @@ class Scorer:
         assert bank is not None
         code = (bank.origin + z @ bank.directions).astype(np.float32)
         user = UserTokens(self._bundle.user_model.user_tokens(code), self._bundle.bundle_id)
-        prompt = self._engine.encode_chat(chat)
+        prompt = await self._engine.conversations.encode(chat)
         placed = Placed(prompt, self._bundle.manifest.layout.offset(prompt), user)
         logps = [await self._politely(placed, side) for side in sides]
         reduce = np.mean if bank.length_normalized else np.sum

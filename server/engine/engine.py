@@ -4,13 +4,12 @@ import asyncio
 import json
 import os
 import uuid
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 import torch
-from jinja2 import TemplateError
 from vllm import SamplingParams
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.exceptions import GenerationError
@@ -21,8 +20,9 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
 from server import metrics
+from server.engine.conversation import Conversations
 from server.engine.injection import InjectionName, Placed, build_injection
-from server.errors import EngineDead, GenerationFailed, PromptTooLong, RequestError
+from server.errors import EngineDead, GenerationFailed, PromptTooLong
 
 LOW_PRIORITY = 10
 """Of prompts that nobody waits for; vLLM computes smaller numbers first, and replies have 0."""
@@ -76,6 +76,7 @@ class Engine:
         self._injection = build_injection(config.injection)
         self._dtype: torch.dtype = llm.model_config.dtype
         self.tokenizer = llm.renderer.tokenizer
+        self.conversations = Conversations(self.tokenizer)
         self.max_model_len: int = llm.model_config.max_model_len
         self.vocab_size: int = llm.model_config.get_vocab_size()
         self._n_scored = 0
@@ -91,19 +92,6 @@ class Engine:
         # In a thread: it takes half a minute and more, in which health must answer and Redis be filled.
         llm = await asyncio.to_thread(lambda: AsyncLLM.from_engine_args(_engine_args(config)))
         return cls(llm, config)
-
-    def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
-        """Token ids of a conversation, ready for the reply, by the base model's chat template.
-
-        Raises RequestError when the template refuses the conversation.
-        """
-        try:
-            text = self.tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
-        except TemplateError as error:
-            # Templates have rules of their own, such as that user and assistant take turns.
-            raise RequestError(f"the model's chat template refuses the messages: {error}") from error
-        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        return ids
 
     def engine_input(self, placed: Placed) -> Any:
         """vLLM's input for a placed prompt."""
@@ -193,6 +181,7 @@ class Engine:
         return not self.llm.errored
 
     def close(self) -> None:
+        self.conversations.close()
         self.llm.shutdown()
 
 

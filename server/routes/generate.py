@@ -35,7 +35,7 @@ async def generate(request: GenerateRequest, http: Request) -> Response:
     live = serving(http.app)
     who = await live.personalizer.find(request.user_id)
     request = request.model_copy(update={"profile": request.profile or who.profile})
-    token_ids = live.engine.encode_chat(with_profile(request.chat(), request.profile))
+    token_ids = await live.engine.conversations.encode(with_profile(request.chat(), request.profile))
     offset = live.bundle.manifest.layout.offset(token_ids)
     placed = Placed(token_ids, offset, who.user_tokens)
     if placed.n_tokens >= live.engine.max_model_len:

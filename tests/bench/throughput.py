@@ -80,7 +80,7 @@ async def in_process(model: str, max_tokens: int) -> dict[str, Any]:
     sampling = Sampling(max_tokens=max_tokens)
 
     async def reply(user: UserTokens | None, number: int) -> list[int]:
-        ids = engine.encode_chat([{"role": "user", "content": f"What of the number {number}?"}])
+        ids = await engine.conversations.encode([{"role": "user", "content": f"What of the number {number}?"}])
         found: list[int] = []
         async for chunk in engine.generate(Placed(ids, 1, user), sampling, uuid4().hex):
             found += chunk.token_ids

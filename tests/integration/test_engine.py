@@ -51,6 +51,9 @@ class Running:
     def run(self, awaitable):
         return self.loop.run_until_complete(awaitable)
 
+    def encode(self, messages: list[dict[str, str]]) -> list[int]:
+        return self.run(self.engine.conversations.encode(messages))
+
 
 @pytest.fixture(scope="module", params=[f"{i}-{w}" for i in INJECTIONS for w in ("merged", "adapter")])
 def running(request, demo_bundle: Bundle, model_path: Path, tmp_path_factory) -> Iterator[Running]:
@@ -68,7 +71,7 @@ def running(request, demo_bundle: Bundle, model_path: Path, tmp_path_factory) ->
     loop.close()
 
 
-def triples(bundle: Bundle, engine: Engine) -> list[tuple[UserTokens, list[int], list[int]]]:
+def triples(bundle: Bundle, running: Running) -> list[tuple[UserTokens, list[int], list[int]]]:
     """Random users (the generic one too), prompts and replies."""
     rng = random.Random(0)
     codes = [bundle.user_model.generic_code, *bundle.codes]
@@ -76,9 +79,9 @@ def triples(bundle: Bundle, engine: Engine) -> list[tuple[UserTokens, list[int],
     for _ in range(N_TRIPLES):
         pair = rng.choice(PAIRS)
         tokens = UserTokens(bundle.user_model.user_tokens(rng.choice(codes)), bundle.bundle_id)
-        prompt = engine.encode_chat([{"role": "user", "content": pair["prompt"]}])
-        reply = engine.tokenizer(rng.choice((pair["chosen"], pair["rejected"])), add_special_tokens=False)
-        chosen.append((tokens, prompt, [*reply["input_ids"], engine.tokenizer.eos_token_id]))
+        prompt = running.encode([{"role": "user", "content": pair["prompt"]}])
+        reply = running.engine.tokenizer(rng.choice((pair["chosen"], pair["rejected"])), add_special_tokens=False)
+        chosen.append((tokens, prompt, [*reply["input_ids"], running.engine.tokenizer.eos_token_id]))
     return chosen
 
 
@@ -89,7 +92,7 @@ def test_log_probabilities_equal_the_trainers(running: Running, policy: Policy, 
     """A3: every reply token of every triple, within 1e-3 in fp32."""
     layout = demo_bundle.manifest.layout
     worst = 0.0
-    for number, (tokens, prompt, reply) in enumerate(triples(demo_bundle, running.engine)):
+    for number, (tokens, prompt, reply) in enumerate(triples(demo_bundle, running)):
         offset = layout.offset(prompt)
         pair = Pair(0, 0, tuple(prompt), tuple(reply), tuple(reply), offset)
         batch = collate([pair], len(tokens.rows), 2)
@@ -109,7 +112,7 @@ def test_log_probabilities_equal_the_trainers(running: Running, policy: Policy, 
 def test_plain_and_personalized_requests_share_a_batch(running: Running, demo_bundle: Bundle):
     """A plain prompt between personalized ones gets its solo reply, and the engine survives (vLLM issue 51121)."""
     layout = demo_bundle.manifest.layout
-    prompt = running.engine.encode_chat([{"role": "user", "content": "What is a tide pool?"}])
+    prompt = running.encode([{"role": "user", "content": "What is a tide pool?"}])
     codes = demo_bundle.codes[:3]
     users = [UserTokens(demo_bundle.user_model.user_tokens(code), demo_bundle.bundle_id) for code in codes]
     requests = [Placed(prompt), *(Placed(prompt, layout.offset(prompt), user) for user in users)]
@@ -147,7 +150,7 @@ def test_a_shared_system_prompt_is_computed_once(running: Running, demo_bundle: 
         # Another system prompt for each layout, so that neither profits from what the other has computed.
         system = f"You follow the {name} house rules. " + "Be exact, be polite, and cite what you rely on. " * 25
         messages = [{"role": "system", "content": system}, {"role": "user", "content": "What is a glacier?"}]
-        prompt = running.engine.encode_chat(messages)
+        prompt = running.encode(messages)
         n_system = layouts["after_system"].offset(prompt)
         assert n_system >= 200
         counts = [

@@ -1,0 +1,58 @@
+"""Long conversations are encoded in another thread, and come out the same."""
+
+import asyncio
+import threading
+
+import pytest
+from transformers import AutoTokenizer
+
+from server.engine.conversation import MAX_INLINE_CHARACTERS, Conversations
+from server.errors import RequestError
+from training.demo_model import demo_model
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return AutoTokenizer.from_pretrained(demo_model())
+
+
+def expected(tokenizer, messages: list[dict[str, str]]) -> list[int]:
+    return tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)["input_ids"]
+
+
+def test_short_and_long_ones_at_once_are_encoded_as_the_template_says(tokenizer):
+    conversations = Conversations(tokenizer)
+    asked = [
+        [{"role": "user", "content": f"Number {n}? " * (1 if n % 2 else MAX_INLINE_CHARACTERS)}] for n in range(12)
+    ]
+
+    async def encode_all():
+        return await asyncio.gather(*map(conversations.encode, asked))
+
+    found = asyncio.run(encode_all())
+    assert found == [expected(tokenizer, messages) for messages in asked]
+    conversations.close()
+
+
+def test_the_event_loop_goes_on_while_a_long_one_is_encoded(tokenizer):
+    conversations = Conversations(tokenizer)
+    long = [{"role": "user", "content": "What of it? " * 2 * MAX_INLINE_CHARACTERS}]
+
+    async def count() -> int:
+        encoding = asyncio.ensure_future(conversations.encode(long))
+        turns = 0
+        while not encoding.done():
+            turns += 1
+            await asyncio.sleep(0.0005)
+        return turns
+
+    assert asyncio.run(count()) > 3
+    assert any(thread.name.startswith("tokenizer") for thread in threading.enumerate())
+    conversations.close()
+
+
+def test_what_the_template_refuses_is_a_request_error(tokenizer):
+    strict = AutoTokenizer.from_pretrained(demo_model())
+    strict.chat_template = "{{ raise_exception('users and assistants take turns') }}"
+    with pytest.raises(RequestError, match="take turns"):
+        asyncio.run(Conversations(strict).encode([{"role": "user", "content": "Hi"}]))
