@@ -7,7 +7,7 @@ OUT ?= runs/demo
 SEEDS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup model fmt check test demo serve train accuracy length-users attribute-users persona-users new-users five-answers feedback crashes million-users throughput first-token peers ablations trainer-cost real-people bench evidence docs
+.PHONY: help setup model fmt check test demo serve train accuracy length-users attribute-users persona-users new-users five-answers feedback crashes million-users throughput first-token peers host-cost ablations trainer-cost real-people bench evidence docs
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -73,6 +73,9 @@ first-token: model  ## time to the first token: user tokens after a shared syste
 
 peers: first-token  ## tokens a second over one LoRA per user in vLLM, and over the paper's protocol (half an hour)
 	@$(PY) -m tests.bench.peers
+
+host-cost: model  ## CPU time that personalizing adds to a request, for short and long prompts
+	@$(PY) -m tests.bench.host_cost
 
 ablations: model  ## user tokens, alpha, start against votes a user, placement
 	@$(PY) -m tests.bench.ablations
