@@ -18,6 +18,7 @@ from idiolect.bundle import Bundle, write_bundle
 from idiolect.layout import Placement
 from idiolect.manifest import AdapterWeights
 from idiolect.user_model import UserModel
+from server.engine.engine import FEW_CORES
 from tests.bench.load import Body
 from tests.live import DEMO_BUNDLE, Redis, free_port, running_server, wait_until_ready
 from training.demo_model import demo_model
@@ -76,6 +77,8 @@ def vllm_serve(model: Path, log: Path, *more: str) -> Iterator[str]:
     arguments += ["--dtype", "float32", "--enforce-eager", "--block-size", "32", "--max-num-seqs", str(MAX_NUM_SEQS)]
     arguments += ["--generation-config", "vllm", "--disable-log-stats", "--scheduling-policy", "priority"]
     env = os.environ | {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_LOGGING_LEVEL": "WARNING", "VLLM_PLUGINS": ""}
+    if len(os.sched_getaffinity(0)) <= FEW_CORES:
+        env["VLLM_CPU_NUM_OF_RESERVED_CPU"] = "0"
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *arguments, *more],

@@ -92,7 +92,8 @@ async def in_process(model: str, max_tokens: int) -> dict[str, Any]:
         async def call() -> None:
             nonlocal n_tokens
             for user in left:
-                n_tokens += len(await reply(user if personalized else None, next(numbers)))
+                token_ids = await reply(user if personalized else None, next(numbers))
+                n_tokens += len(token_ids)
 
         began = time.perf_counter()
         await asyncio.gather(*(call() for _ in range(N_CALLERS)))
