@@ -35,6 +35,8 @@ MAX_DAILY_VOTES = 64
 """Votes of one user in one day (UTC) beyond these do not count: a script cannot talk somebody into a new taste."""
 MAX_SHOWN_NUMBERS = 64
 """Longer codes tell a reader nothing."""
+MAX_INLINE_VOTES = 64
+"""Of cluster users, which take half a millisecond. A thread has to wait for the interpreter, up to 5 ms at times."""
 DAY_MS = 24 * 3600 * 1000
 
 
@@ -128,9 +130,11 @@ class Learner:
         return bank.code(self._bundle.user_model, drawn, self._trained(given))
 
     async def _look(self, user_id: str) -> tuple[Given, Known | None]:
-        """The user's votes, and what they say. In a thread: hundreds of votes take longer than others should wait."""
+        """The user's votes, and what they say. In a thread when that takes longer than others should wait."""
         given = await self._store.votes.given(self._table, user_id)
         margins = await self._margins(given)
+        if self._bundle.user_model.kind == "cluster" and len(given.votes) <= MAX_INLINE_VOTES:
+            return given, self.know(given, margins)
         return given, await asyncio.to_thread(self.know, given, margins)
 
     def _belief(self, given: Given, known: Known | None) -> tuple[Prior, Belief]:

@@ -16,3 +16,9 @@ LOOKUP = Histogram(
     ["source"],
     buckets=[1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 5e-2, 0.5],
 )
+VOTE_TAKEN = Histogram(
+    "idiolect_vote_seconds",
+    "From a vote's arrival to vote and new code being stored, by where the margins of its pair come from",
+    ["pair"],
+    buckets=[1e-3, 2e-3, 3e-3, 4e-3, 5e-3, 7.5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.5],
+)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 import uuid
 from contextlib import suppress
 from typing import Annotated, Any
@@ -27,16 +28,18 @@ async def feedback(
     idempotency_key: Annotated[str | None, Header(min_length=1, max_length=256)] = None,
 ) -> FeedbackResponse:
     """Store one comparison. Repeat it with the same Idempotency-Key after any failure: it counts once."""
-    live = serving(http.app)
+    live, began = serving(http.app), time.perf_counter()
+    pair = "bank" if request.question_id else "organic"
     vote = await _vote(live, request)
     receipt = await live.store.votes.add(request.user_id, idempotency_key or uuid.uuid4().hex, vote)
     if not receipt.duplicate:
-        metrics.VOTES.labels("bank" if request.question_id else "organic").inc()
+        metrics.VOTES.labels(pair).inc()
     if live.learner.infers:
         # The vote is safe: when this fails, the next request of the user makes up for it. After a duplicate too: what
         # brought the vote before may have failed here.
         with suppress(StoreUnavailable):
             await live.learner.refresh(request.user_id)
+    metrics.VOTE_TAKEN.labels(pair).observe(time.perf_counter() - began)
     return FeedbackResponse(vote_id=receipt.vote_id, votes=receipt.votes, duplicate=receipt.duplicate)
 
 

@@ -1,5 +1,6 @@
 """Votes that wait for their pairs to be scored: a consumer group of the vote streams for each bundle."""
 
+import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +13,10 @@ from server.store.votes import parse_vote
 
 ABANDONED_MS = 300_000
 """A vote that a scorer took, and has not held on to for so long, goes to another one."""
+CLAIM_S = 30.0
+"""Between looks for votes that were abandoned."""
+SHARDS_AT_ONCE = 4
+"""Commands for all of them would keep the event loop from everybody else for 5 ms."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,7 @@ class Queue:
 
     def __init__(self, connection: Connection, bundle_id: str) -> None:
         self._redis, self._group, self._consumer = connection, f"scorer:{bundle_id}", uuid.uuid4().hex
+        self._next_claim_s = 0.0
 
     async def take(self, n_votes: int) -> list[Unscored]:
         """Take up to `n_votes` a shard that no scorer of this bundle has finished: new ones and abandoned ones.
@@ -39,31 +45,47 @@ class Queue:
         A bundle starts with the first vote ever given, since its margins are its own. What is taken must be given to
         `done`; a scorer that dies before leaves it to another.
         """
+        found: list[Unscored] = []
+        claims = time.monotonic() >= self._next_claim_s
+        for first in range(0, N_SHARDS, SHARDS_AT_ONCE):
+            found += await self._take(range(first, min(first + SHARDS_AT_ONCE, N_SHARDS)), n_votes, claims)
+        if claims:
+            self._next_claim_s = time.monotonic() + CLAIM_S
+        return found
+
+    async def _take(self, shards: range, n_votes: int, claims: bool) -> list[Unscored]:
+        """`take` from some shards: first what was abandoned, if it is time to look for that, and then new votes."""
         group, consumer = self._group, self._consumer
-        streams = [f"idiolect:{{{number}}}:votes" for number in range(N_SHARDS)]
+        streams = [f"idiolect:{{{number}}}:votes" for number in shards]
         async with mapped():
             pipeline = self._redis.pipeline(transaction=False)
-            for stream in streams:
+            for stream in streams if claims else ():
                 # Ids only: what Redis says of an abandoned vote that was taken back differs between versions.
                 pipeline.xautoclaim(stream, group, consumer, ABANDONED_MS, count=n_votes, justid=True)
+            for stream in streams:
                 pipeline.xreadgroup(group, consumer, {stream: ">"}, count=n_votes)
             answers = await pipeline.execute(raise_on_error=False)
             if any(isinstance(answer, ResponseError) and "NOGROUP" in str(answer) for answer in answers):
-                pipeline = self._redis.pipeline(transaction=False)
-                for stream in streams:
-                    pipeline.xgroup_create(stream, group, id="0", mkstream=True)
-                await pipeline.execute(raise_on_error=False)  # where it is there already, that is an error
+                await self._create_group(streams)
                 return []
             for answer in answers:
                 if isinstance(answer, Exception):
                     raise answer
+        abandoned, new = answers[: -len(streams)], answers[-len(streams) :]
         found = []
-        for number in range(N_SHARDS):
-            for claimed in answers[2 * number]:
+        for number, ids in zip(shards, abandoned, strict=False):
+            for claimed in ids:
                 found.append(Unscored((number, claimed.decode()), await self._read(number, claimed)))
-            for _, entries in answers[2 * number + 1]:
-                found += [Unscored((number, new.decode()), parse_vote(fields)) for new, fields in entries]
+        for number, replies in zip(shards, new, strict=True):
+            for _, entries in replies:
+                found += [Unscored((number, one.decode()), parse_vote(fields)) for one, fields in entries]
         return found
+
+    async def _create_group(self, streams: Sequence[str]) -> None:
+        pipeline = self._redis.pipeline(transaction=False)
+        for stream in streams:
+            pipeline.xgroup_create(stream, self._group, id="0", mkstream=True)
+        await pipeline.execute(raise_on_error=False)  # where it is there already, that is an error
 
     async def _read(self, number: int, stream_id: bytes) -> dict[str, Any] | None:
         async with mapped():

@@ -1,14 +1,14 @@
 """make feedback (C4): how soon is a vote felt, and what does scoring in the background cost those who wait for replies?
 
 Latency: answers to bank questions through POST /feedback, one after the other; when it is answered, the new code is
-stored. Model calls are counted by the server. A tiny random model: none of this depends on the model.
+stored. Seen by the server (its own histogram, of which the upper bounds are given) and by the caller, who shares the
+machine with it. Model calls are counted by the server. A tiny random model: none of this depends on the model.
 
 Throughput: the cluster bundle of `make length-users`, a few callers who ask for replies without pause; in turns without
 and with a backlog of organic pairs, paired windows, and the ratio of tokens a second.
 """
 
 import json
-import re
 import sys
 import tempfile
 import threading
@@ -25,6 +25,7 @@ import numpy as np
 from idiolect.bundle import Bundle
 from tests.bench import length_users
 from tests.bench.length_users import METHODS, RUNS
+from tests.bench.metrics import histogram, metric, slowest
 from tests.live import ROOT, Redis, running_server
 from tests.record import provenance, record
 from tests.unit.tiny import tiny_bundle
@@ -58,9 +59,9 @@ def served(folder: Path, bundle: Bundle, **settings: str) -> Iterator[httpx.Clie
         store.stop()
 
 
-def metric(http: httpx.Client, name: str) -> float:
-    found = re.search(rf"^{re.escape(name)} (\S+)$", http.get("/metrics").text, re.MULTILINE)
-    return float(found[1]) if found else 0.0
+def taken(http: httpx.Client) -> dict[float, float]:
+    """How many votes on bank pairs the server took in no more than so many seconds."""
+    return histogram(http, "idiolect_vote_seconds", 'pair="bank"')
 
 
 def model_calls(http: httpx.Client) -> float:
@@ -86,12 +87,20 @@ def latency() -> dict[str, Any]:
                 answer = http.post("/feedback", json=body)
                 took.append(1000 * (time.perf_counter() - began))
                 assert answer.status_code == 200, answer.text
+                if number == 99:
+                    warm = taken(http)
+            after = taken(http)
             known = http.get("/users/user-7").json()
             n_votes = known["effective_votes"] + known["outdated_votes"]
             assert (known["state"], n_votes) == ("inferred", len(questions)), known
             calls = model_calls(http) - before
     p50, p99 = np.percentile(took[100:], [50, 99])
-    return {"votes": N_VOTES, "p50_ms": round(float(p50), 2), "p99_ms": round(float(p99), 2), "model_calls": calls}
+    return {
+        "votes": N_VOTES,
+        "in_the_server_ms": {f"p{share}": slowest(after, warm, share / 100) for share in (50, 99)},
+        "caller_ms": {"p50": round(float(p50), 2), "p99": round(float(p99), 2)},
+        "model_calls": calls,
+    }
 
 
 def throughput() -> dict[str, Any]:
@@ -169,7 +178,9 @@ def _wait_until_scored(http: httpx.Client, n_pairs: int) -> None:
 def main() -> None:
     value = {"latency": latency(), "throughput": throughput()}
     OUT.write_text(json.dumps({**value, **provenance(COMMAND)}, indent=2) + "\n")
-    threshold = "p99 <= 5 ms, 0 model calls; each organic pair scored once, throughput >= 0.95 with a backlog"
+    threshold = (
+        "in the server p99 <= 5 ms, 0 model calls; each organic pair scored once, throughput >= 0.95 with a backlog"
+    )
     record(ROOT / "docs" / "evidence.json", "C4", value, threshold, COMMAND)
     sys.stdout.write(json.dumps(value, indent=2) + "\n")
 

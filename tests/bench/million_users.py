@@ -9,7 +9,6 @@ server's own histogram, memory is the resident size of all processes of the serv
 import argparse
 import asyncio
 import json
-import re
 import shutil
 import sys
 import tempfile
@@ -30,6 +29,7 @@ from idiolect.manifest import AdapterWeights
 from idiolect.user_model import UserModel
 from server.store.codes import CodeTable
 from server.store.store import Store
+from tests.bench.metrics import histogram, slowest
 from tests.live import ROOT, Redis, running_server
 from tests.record import provenance, record
 from tests.unit.tiny import tiny_bundle
@@ -125,15 +125,8 @@ def resident(pid: int) -> dict[str, float]:
 
 
 def lookups(http: httpx.Client, source: str) -> dict[float, float]:
-    """The server's histogram: upper bound in seconds -> how many lookups took no longer."""
-    pattern = rf'idiolect_user_lookup_seconds_bucket{{le="([^"]+)",source="{source}"}} (\S+)'
-    return {float(bound): float(n) for bound, n in re.findall(pattern, http.get("/metrics").text)}
-
-
-def slowest(after: dict[float, float], before: dict[float, float], share: float) -> float:
-    """The least bound in milliseconds that holds for this share of the lookups between two readings."""
-    counts = {bound: n - before.get(bound, 0.0) for bound, n in after.items()}
-    return 1000 * min(bound for bound, n in counts.items() if n >= share * counts[float("inf")])
+    """Upper bound in seconds -> how many lookups took no longer."""
+    return histogram(http, "idiolect_user_lookup_seconds", f'source="{source}"')
 
 
 async def touch_everyone(url: str, pid: int, http: httpx.Client, user_ids: list[str]) -> dict[str, Any]:
