@@ -191,7 +191,7 @@ def _engine_args(config: EngineConfig) -> AsyncEngineArgs:
         os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GiB: 20,000 tokens of the demo model
         if len(os.sched_getaffinity(0)) <= FEW_CORES:
             # vLLM keeps one core for its scheduler, which hardly needs it: here that would be half the machine, and
-            # replies took 1.4 to 1.5 times as long (SmolLM2-135M, one caller and sixteen).
+            # replies took 1.4 to 1.5 times as long (SmolLM2-135M, one caller and sixteen, by hand).
             os.environ.setdefault("VLLM_CPU_NUM_OF_RESERVED_CPU", "0")
     modules = None
     if config.adapter is not None:
