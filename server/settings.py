@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from server.errors import SettingsError
+from server.store.connection import URL
 
 PREFIX = "IDIOLECT_"
 INSTALL_VARIABLES = {"IDIOLECT_GPU"}
@@ -29,7 +30,8 @@ class Settings(BaseSettings):
     model: str = "demo"
     """Base model: `demo` (see `make model`), a local folder, or a Hugging Face id."""
     redis_url: str | None = None
-    """redis:// or rediss:// URL. Without one the server runs its own Redis in the data folder."""
+    """redis://, rediss:// or unix:// URL, or redis+cluster://HOST:PORT,HOST:PORT (rediss+cluster:// with TLS) for any
+    nodes of a Redis Cluster. Without one the server runs its own Redis in the data folder."""
     data_dir: Path = Path("data")
     """Where the embedded Redis keeps its append-only file."""
     cache_dir: Path = Path.home() / ".cache" / "idiolect"
@@ -50,6 +52,14 @@ class Settings(BaseSettings):
     """How many requests are computed at once; more wait."""
     max_body_bytes: int = Field(default=1 << 20, ge=1024)
     """Largest request body."""
+
+    @field_validator("redis_url")
+    @classmethod
+    def _known_scheme(cls, url: str | None) -> str | None:
+        if url is not None and not URL.fullmatch(url):
+            # Not repeated: it may hold a password.
+            raise ValueError("expected redis://, rediss://, unix://, redis+cluster:// or rediss+cluster://")
+        return url
 
     @field_validator("api_keys", mode="before")
     @classmethod

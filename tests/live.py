@@ -1,24 +1,30 @@
 """Real parts for tests, demo and benchmarks: a Redis process and a server process, started and stopped here."""
 
 import os
+import random
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import IO
 
 import httpx
+import redis
 
 from server.store.embedded import DURABLE, redis_server
 
 ROOT = Path(__file__).parent.parent
 DEMO_BUNDLE = ROOT / "training" / "runs" / "demo" / "bundle"
 READY_TIMEOUT_S = 300
+CLUSTER_NODE_TIMEOUT_MS = 1000
+N_SLOTS = 16384
+"""Of a Redis Cluster."""
 
 
 def free_port() -> int:
@@ -27,11 +33,25 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def cluster_port() -> int:
+    """A free port whose bus port, 10,000 above it, is free too."""
+    while True:
+        with socket.socket() as probe, socket.socket() as bus:
+            port = random.randrange(20_000, 32_000)
+            try:
+                probe.bind(("127.0.0.1", port))
+                bus.bind(("127.0.0.1", port + 10_000))
+            except OSError:
+                continue
+            return port
+
+
 @dataclass
 class Redis:
-    """A redis-server on a loopback port, durable as docker/compose.yaml runs it."""
+    """A redis-server on a loopback port, durable as docker/compose.yaml runs it; `more` are further arguments."""
 
     folder: Path
+    more: Sequence[str] = ()
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
 
@@ -42,7 +62,8 @@ class Redis:
     def start(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         arguments = ["--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.folder), *DURABLE]
-        self.process = subprocess.Popen([redis_server(), *arguments, "--loglevel", "warning"])
+        arguments += ["--loglevel", "warning", *self.more]
+        self.process = subprocess.Popen([redis_server(), *arguments])
         for _ in range(200):
             try:
                 socket.create_connection(("127.0.0.1", self.port), timeout=0.2).close()
@@ -61,6 +82,52 @@ class Redis:
         if self.process is not None and self.process.poll() is None:
             self.process.terminate()
             self.process.wait()
+
+
+class Cluster:
+    """A Redis Cluster on this machine: three primaries, each with a replica that takes over when it is gone."""
+
+    N_PRIMARIES = 3
+
+    def __init__(self, folder: Path) -> None:
+        more = ("--cluster-enabled", "yes", "--cluster-node-timeout", str(CLUSTER_NODE_TIMEOUT_MS))
+        # What a replica has missed must not keep it from taking over, nor one lost node stop all the others.
+        more += ("--cluster-replica-validity-factor", "0", "--cluster-require-full-coverage", "no")
+        ports = [cluster_port() for _ in range(2 * self.N_PRIMARIES)]
+        self.nodes = [Redis(folder / str(port), more, port) for port in ports]
+
+    @property
+    def url(self) -> str:
+        return "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
+
+    def start(self) -> None:
+        for node in self.nodes:
+            node.start()
+        primaries, replicas = self.nodes[: self.N_PRIMARIES], self.nodes[self.N_PRIMARIES :]
+        bounds = [N_SLOTS * number // self.N_PRIMARIES for number in range(self.N_PRIMARIES + 1)]
+        for primary, (first, end) in zip(primaries, pairwise(bounds), strict=True):
+            self.client(primary).execute_command("CLUSTER ADDSLOTS", *range(first, end))
+        for number, node in enumerate(self.nodes):
+            self.client(node).execute_command("CLUSTER SET-CONFIG-EPOCH", number + 1)
+            self.client(node).execute_command("CLUSTER MEET", "127.0.0.1", primaries[0].port)
+        self._wait_for("cluster_known_nodes", str(len(self.nodes)))
+        for primary, replica in zip(primaries, replicas, strict=True):
+            primary_id = self.client(primary).execute_command("CLUSTER MYID")
+            self.client(replica).execute_command("CLUSTER REPLICATE", primary_id)
+        self._wait_for("cluster_state", "ok")
+
+    def _wait_for(self, name: str, value: str) -> None:
+        deadline = time.monotonic() + 30
+        while any(self.client(node).execute_command("CLUSTER INFO")[name] != value for node in self.nodes):
+            assert time.monotonic() < deadline, f"{name} is not {value}"
+            time.sleep(0.1)
+
+    def client(self, node: Redis) -> redis.Redis:
+        return redis.Redis(port=node.port, decode_responses=True)
+
+    def stop(self) -> None:
+        for node in self.nodes:
+            node.stop()
 
 
 @contextmanager

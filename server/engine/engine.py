@@ -98,8 +98,10 @@ class Engine:
         """vLLM's input for a placed prompt."""
         return self._injection.engine_input(placed, self._dtype)
 
-    async def generate(self, placed: Placed, sampling: Sampling, request_id: str) -> AsyncGenerator[Chunk, None]:
-        """The reply, chunk by chunk; leaving the generator aborts it.
+    async def generate(
+        self, placed: Placed, sampling: Sampling, request_id: str, *, stream: bool = False
+    ) -> AsyncGenerator[Chunk, None]:
+        """The reply as one chunk, or chunk by chunk as it is made; leaving the generator aborts it.
 
         Raises PromptTooLong before the first chunk, EngineDead when the engine is gone.
         """
@@ -114,7 +116,8 @@ class Engine:
             top_p=sampling.top_p,
             seed=sampling.seed,
             stop=list(sampling.stop),
-            output_kind=RequestOutputKind.DELTA,
+            # A task woken for each token costs the host more than the token's own work.
+            output_kind=RequestOutputKind.DELTA if stream else RequestOutputKind.FINAL_ONLY,
         )
         metrics.REQUESTS.labels("reply").inc()
         try:

@@ -109,7 +109,8 @@ class Reply:
 
     async def _chunks(self) -> AsyncGenerator[str, None]:
         """Pieces of text. Whoever leaves early aborts the generation."""
-        async with aclosing(self.live.engine.generate(self.placed, self.sampling, self.id)) as chunks:
+        chunks = self.live.engine.generate(self.placed, self.sampling, self.id, stream=self.request.stream)
+        async with aclosing(chunks):
             async for chunk in chunks:
                 self._text += chunk.text
                 self._n_tokens += len(chunk.token_ids)

@@ -9,9 +9,8 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from redis.exceptions import RedisError
-
-from server.store.connection import Connection
+from server.store.breaker import Breaker
+from server.store.connection import STORE_ERRORS, Connection, subscriber
 
 log = logging.getLogger(__name__)
 
@@ -32,8 +31,8 @@ end
 class Changes:
     """Call `heard` for what this server has written itself: its own message may be on its way when it answers."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._redis = connection
+    def __init__(self, connection: Connection, breaker: Breaker) -> None:
+        self._redis, self._breaker = connection, breaker
         self._listeners: list[Callable[[str, bool], None]] = []
         self._epoch = 0
         self._live = False
@@ -58,10 +57,10 @@ class Changes:
         """Listen until cancelled, over all outages."""
         while True:
             try:
-                async with self._redis.pubsub() as pubsub:
+                async with await subscriber(self._redis) as pubsub:
                     await pubsub.subscribe(CHANNEL)
                     await self._hear(pubsub)
-            except (RedisError, OSError, TimeoutError) as error:
+            except STORE_ERRORS as error:
                 log.debug("changes are not heard: %s", type(error).__name__)
             finally:
                 self._live = False
@@ -82,6 +81,7 @@ class Changes:
             if message["type"] == "subscribe":
                 self._epoch += 1
                 self._live = True
+                self._breaker.reset()
             elif message["type"] == "message":
                 how, _, user_id = message["data"].decode("utf-8", "replace").partition(" ")
                 if how == "all":

@@ -1,14 +1,18 @@
-"""The connection to Redis: where keys of a user hash to, and Redis's errors as ours."""
+"""The connection to Redis, one server or a cluster: where keys of a user hash to, and Redis's errors as ours."""
 
 import hashlib
 import logging
+import re
 import zlib
+from collections.abc import Sequence
 from typing import Any
 
 import redis.asyncio
+from redis.asyncio.cluster import ClusterNode, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import ConstantBackoff
-from redis.exceptions import ConnectionError, RedisError
+from redis.exceptions import ConnectionError, RedisClusterException, RedisError
+from redis.typing import EncodableT
 
 from server.errors import StoreUnavailable
 
@@ -19,18 +23,32 @@ TIMEOUT_S = 0.5
 
 
 Connection = Any
-"""A redis.asyncio.Redis. Its types allow for every way of decoding answers, and we use one: bytes."""
+"""A redis.asyncio.Redis or RedisCluster. Their types allow for every way of decoding answers, and we use one: bytes."""
+CLUSTER_URL = re.compile(r"(rediss?)\+cluster://([^@/]*@)?([^@/,]+(?:,[^@/,]+)*)/?")
+"""Any of a cluster's nodes, as redis+cluster://HOST:PORT,HOST:PORT, with or without USER:PASSWORD@ before them."""
+URL = re.compile(rf"(rediss?|unix)://.+|{CLUSTER_URL.pattern}")
+STORE_ERRORS = (RedisError, RedisClusterException, OSError, TimeoutError)
+"""What a Redis that cannot be asked makes the client raise."""
 
 
 def connect(url: str) -> Connection:
     """A pool of connections whose calls fail after TIMEOUT_S; nothing is sent yet."""
-    return redis.asyncio.from_url(
-        url,
-        socket_timeout=TIMEOUT_S,
-        socket_connect_timeout=TIMEOUT_S,
-        # One more try: the first may have met a connection that a restarted Redis has closed. Not after a timeout,
-        # which would double it.
-        retry=Retry(ConstantBackoff(0), 1, supported_errors=(ConnectionError,)),
+    timeouts = {"socket_timeout": TIMEOUT_S, "socket_connect_timeout": TIMEOUT_S}
+    # One more try: the first may have met a connection that a restarted Redis has closed, or a node that is no longer
+    # the one to ask. Not after a timeout, which would double it.
+    retry = Retry(ConstantBackoff(0), 1, supported_errors=(ConnectionError,))
+    cluster = CLUSTER_URL.fullmatch(url)
+    if cluster is None:
+        return redis.asyncio.from_url(url, **timeouts, retry=retry)
+    scheme, credentials, nodes = cluster[1], cluster[2] or "", cluster[3].split(",")
+    others = [redis.asyncio.connection.parse_url(f"redis://{node}") for node in nodes[1:]]
+    return RedisCluster.from_url(
+        f"{scheme}://{credentials}{nodes[0]}",
+        **timeouts,
+        retry=retry,
+        startup_nodes=[ClusterNode(other["host"], other.get("port", 6379)) for other in others],
+        max_connections=1 << 16,  # as many as from one server: what is refused here is an outage to us
+        require_full_coverage=False,  # users of the other nodes have theirs
     )
 
 
@@ -51,9 +69,27 @@ class mapped:
         return None
 
     async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, RedisError | OSError | TimeoutError):
+        if isinstance(error, STORE_ERRORS):
             log.debug("redis: %s", type(error).__name__)
             raise StoreUnavailable("the user store does not answer", hint="try again shortly") from error
+
+
+def call(connection: Connection, script: str, keys: Sequence[str], *arguments: EncodableT) -> Any:
+    """A Lua script's answer, to be awaited. Sent whole each time: a node that took over has never seen any of ours."""
+    return connection.eval(script, len(keys), *keys, *arguments)
+
+
+def everywhere(connection: Connection) -> dict[str, Any]:
+    """Arguments of a command that is for every node, replicas too."""
+    return {"target_nodes": connection.get_nodes()} if isinstance(connection, RedisCluster) else {}
+
+
+async def subscriber(connection: Connection) -> Any:
+    """A connection for messages. In a cluster any node will do: what is published at one goes to all."""
+    await connection.initialize()
+    if isinstance(connection, RedisCluster):
+        return connection.pubsub(node=connection.get_random_node())
+    return connection.pubsub()
 
 
 def count(value: object) -> int:

@@ -4,7 +4,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from server.store.connection import Connection, digest, mapped, shard
+from server.store.breaker import Breaker
+from server.store.connection import Connection, call, digest, mapped, shard
 
 GENERATION_TTL_S = 24 * 3600
 
@@ -25,9 +26,8 @@ return 1
 class Generations:
     """Every method raises StoreUnavailable when Redis does not answer in time."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._redis = connection
-        self._remember = connection.register_script(_REMEMBER)
+    def __init__(self, connection: Connection, breaker: Breaker) -> None:
+        self._redis, self._breaker = connection, breaker
 
     async def remember(self, user_id: str, generation_id: str, generation: Mapping[str, Any], began_s: float) -> None:
         """Keep a user's generation for feedback, for GENERATION_TTL_S. `began_s` is when it began, in Unix seconds."""
@@ -37,9 +37,9 @@ class Generations:
             f"idiolect:{tag}:generations:{user_id}",
             f"idiolect:{tag}:erased",
         ]
-        values = [json.dumps(generation), began_s, GENERATION_TTL_S, digest(user_id), generation_id]
-        async with mapped():
-            await self._remember(keys, values)
+        packed, who = json.dumps(generation), digest(user_id)
+        async with self._breaker.spared(keys[0]):
+            await call(self._redis, _REMEMBER, keys, packed, began_s, GENERATION_TTL_S, who, generation_id)
 
     async def get(self, user_id: str, generation_id: str) -> dict[str, Any] | None:
         """What `remember` kept of this user, or None."""

@@ -27,13 +27,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ResponseError
 from tqdm import tqdm
 
 from idiolect.user_model import Array
+from server.store.breaker import Breaker
 from server.store.changes import CHANNEL, PUBLISH_CHANGE, Changes
 from server.store.codes import CodeTable, place
-from server.store.connection import N_SHARDS, connect, count, digest, mapped, shard
+from server.store.connection import N_SHARDS, STORE_ERRORS, call, connect, count, digest, everywhere, mapped, shard
 from server.store.generations import Generations
 from server.store.margins import MarginTable
 from server.store.queue import Queue
@@ -127,13 +128,11 @@ class Store:
 
     def __init__(self, url: str) -> None:
         self._redis = connect(url)
-        self.changes = Changes(self._redis)
+        self._breaker = Breaker(self._redis)
+        self.changes = Changes(self._redis, self._breaker)
         self.votes = VoteLog(self._redis, self.changes)
-        self.generations = Generations(self._redis)
+        self.generations = Generations(self._redis, self._breaker)
         self.margins = MarginTable(self._redis)
-        self._put_inferred = self._redis.register_script(_PUT_INFERRED)
-        self._put_profile = self._redis.register_script(_PUT_PROFILE)
-        self._erase = self._redis.register_script(_ERASE)
         self._rewrite_wanted = asyncio.Event()
         self._rewriting: asyncio.Task[None] | None = None
 
@@ -153,17 +152,18 @@ class Store:
     async def user(self, table: CodeTable, user_id: str) -> StoredUser:
         """What is known of a user under a bundle, in one round trip."""
         key, field = table.place(user_id)
-        names = (f"inferred:{table.bundle_id}", "count", "revision", "profile")
-        async with mapped():
+        names = _keys(user_id, f"inferred:{table.bundle_id}", "count", "revision", "profile")
+        async with self._breaker.spared(key):
             pipeline = self._redis.pipeline(transaction=False)
             pipeline.hget(key, field) if field else pipeline.get(key)
-            pipeline.mget(_keys(user_id, *names))
-            trained, counted = await pipeline.execute(raise_on_error=False)
-            if isinstance(trained, ResponseError) and str(trained).startswith("WRONGTYPE"):
-                trained = b""  # a record like any other that we did not write: unusable
-            for answer in (trained, counted):
-                if isinstance(answer, RedisError):
-                    raise answer
+            pipeline.execute_command("MGET", *names)  # a cluster's pipeline has no mget()
+            try:
+                trained, counted = await pipeline.execute()
+            except ResponseError as error:
+                if "WRONGTYPE" not in str(error):
+                    raise
+                # A record like any other that we did not write: unusable.
+                trained, counted = b"", await self._redis.mget(names)
         inferred, votes, revision, profile = counted
         seen, record = 0, b""
         if isinstance(inferred, bytes) and len(inferred) >= _REVISION.size:
@@ -178,7 +178,8 @@ class Store:
         """
         keys = _keys(user_id, "revision", f"inferred:{bundle_id}")
         async with mapped():
-            current = bool(await self._put_inferred(keys, [str(revision), _REVISION.pack(revision) + record]))
+            packed = _REVISION.pack(revision) + record
+            current = bool(await call(self._redis, _PUT_INFERRED, keys, str(revision), packed))
         self.changes.heard(user_id)
         return current
 
@@ -186,7 +187,7 @@ class Store:
         """What the user says in words; None forgets it."""
         (key,) = _keys(user_id, "profile")
         async with mapped():
-            await self._put_profile([key], [] if profile is None else [profile])
+            await call(self._redis, _PUT_PROFILE, [key], *([] if profile is None else [profile]))
         self.changes.heard(user_id)
 
     async def load_codes(self, table: CodeTable, user_ids: Sequence[str], codes: Array) -> None:
@@ -231,7 +232,7 @@ class Store:
                 key, field = place(name.decode(), count(n_buckets), user_id)
                 keys += [key, *_keys(user_id, f"inferred:{name.decode()}")]
                 fields += [field, b""]
-            counts = await self._erase(keys, [f"idiolect:{tag}:", digest(user_id), time.time(), *fields])
+            counts = await call(self._redis, _ERASE, keys, f"idiolect:{tag}:", digest(user_id), time.time(), *fields)
         self.changes.heard(user_id, erased=True)
         self._rewrite_wanted.set()
         if self._rewriting is None:
@@ -243,14 +244,14 @@ class Store:
         while True:
             await self._rewrite_wanted.wait()
             try:
-                await self._redis.bgrewriteaof()
+                await self._redis.bgrewriteaof(**everywhere(self._redis))
                 self._rewrite_wanted.clear()
             except ResponseError as error:
                 if "in progress" not in str(error):
                     # Whoever runs this Redis has reserved the command, say.
                     log.warning("Redis does not rewrite its append-only file: %s", error)
                     self._rewrite_wanted.clear()
-            except RedisError as error:
+            except STORE_ERRORS as error:
                 log.debug("redis: %s", type(error).__name__)
             await asyncio.sleep(REWRITE_RETRY_S)
 

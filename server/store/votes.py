@@ -16,7 +16,7 @@ from idiolect.bank import pair_id
 from server.errors import IdempotencyConflict, RequestError
 from server.store.changes import PUBLISH_CHANGE, Changes
 from server.store.codes import CodeTable
-from server.store.connection import N_SHARDS, Connection, count, mapped, shard
+from server.store.connection import N_SHARDS, Connection, call, count, mapped, shard
 
 KEY_TTL_S = 30 * 24 * 3600
 STREAM_ID = "[0-9]{1,16}-[0-9]{1,16}"
@@ -113,9 +113,6 @@ class VoteLog:
 
     def __init__(self, connection: Connection, changes: Changes) -> None:
         self._redis, self._changes = connection, changes
-        self._add = connection.register_script(_ADD)
-        self._take_back = connection.register_script(_TAKE_BACK)
-        self._touch = connection.register_script(_TOUCH)
 
     async def add(self, user_id: str, key: str, vote: Mapping[str, Any]) -> Receipt:
         """Append a vote, once for each (user, key).
@@ -134,7 +131,7 @@ class VoteLog:
         keys = [f"idiolect:{tag}:votes", f"idiolect:{tag}:key:{name}"]
         keys += [f"idiolect:{tag}:{kind}:{user_id}" for kind in ("count", "given", "revision")]
         async with mapped():
-            duplicate, made, votes = await self._add(keys, [payload, digest, KEY_TTL_S, given])
+            duplicate, made, votes = await call(self._redis, _ADD, keys, payload, digest, KEY_TTL_S, given)
         self._changes.heard(user_id)
         seen, stream_id = made.decode()[:32], made.decode()[32:]
         if seen != digest:
@@ -151,7 +148,7 @@ class VoteLog:
         if tag != f"{{{number}}}":
             return None
         async with mapped():
-            left = int(await self._take_back(keys, [stream_id, f"idiolect:{tag}:key:"]))
+            left = int(await call(self._redis, _TAKE_BACK, keys, stream_id, f"idiolect:{tag}:key:"))
         self._changes.heard(user_id)
         return None if left < 0 else left
 
@@ -173,7 +170,7 @@ class VoteLog:
         async with mapped():
             pipeline = self._redis.pipeline(transaction=False)
             for user_id in user_ids:
-                await self._touch([f"idiolect:{shard(user_id)}:revision:{user_id}"], client=pipeline)
+                call(pipeline, _TOUCH, [f"idiolect:{shard(user_id)}:revision:{user_id}"])
             await pipeline.execute()
         for user_id in user_ids:
             self._changes.heard(user_id)

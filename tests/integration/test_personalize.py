@@ -51,6 +51,17 @@ async def hears(replica: Replica) -> bool:
     return replica.store.changes.epoch is not None
 
 
+async def deaf(replica: Replica) -> bool:
+    return not await hears(replica)
+
+
+async def seconds(work: Awaitable[object]) -> float:
+    """How long it took."""
+    began = time.monotonic()
+    await work
+    return time.monotonic() - began
+
+
 async def soon(true: Callable[[], Awaitable[bool]], timeout_s: float = 10) -> None:
     deadline = time.monotonic() + timeout_s
     while not await true():
@@ -142,24 +153,22 @@ def test_nothing_is_taken_for_granted_while_redis_is_away(tmp_path: Path):
             await soon(lambda: hears(one))
             assert (await one.users.find("ada")).state == "generic"
 
-    async def deaf(replica: Replica) -> bool:
-        return not await hears(replica)
-
     served(tmp_path, scenario)
 
 
 def test_a_redis_that_hangs_is_noticed(tmp_path: Path):
+    """And holds up only whoever finds that out."""
+
     async def scenario(store: Redis, bundle: Bundle) -> None:
         async with replicas(store.url, bundle, 1) as (one,):
             assert store.process is not None
             os.kill(store.process.pid, signal.SIGSTOP)
             try:
                 await soon(lambda: deaf(one))
+                waits_s = [await seconds(one.users.find(f"stranger-{number}")) for number in range(50)]
+                assert max(waits_s[1:]) < 0.1 < waits_s[0]
             finally:
                 os.kill(store.process.pid, signal.SIGCONT)
             await soon(lambda: hears(one))
-
-    async def deaf(replica: Replica) -> bool:
-        return not await hears(replica)
 
     served(tmp_path, scenario)

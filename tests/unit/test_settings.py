@@ -30,6 +30,8 @@ def test_defaults_listen_on_loopback(monkeypatch):
         ("HOST", "0.0.0.0"),
         ("HOST", "example.org"),
         ("MAX_NUM_SEQS", "0"),
+        ("REDIS_URL", "localhost:6379"),
+        ("REDIS_URL", "redis+cluster://"),
         ("MODLE", "demo"),
     ],
 )
@@ -37,6 +39,11 @@ def test_what_is_wrong_is_named(monkeypatch, name, value):
     with pytest.raises(SettingsError) as caught:
         read(monkeypatch, **{name: value})
     assert {"HOST": "api_keys"}.get(name, f"IDIOLECT_{name}") in caught.value.message
+
+
+@pytest.mark.parametrize("url", ["redis://h/0", "rediss://u:p@h:1", "unix:///r.sock", "redis+cluster://u:p@a:1,b:2"])
+def test_redis_urls(monkeypatch, url):
+    assert read(monkeypatch, REDIS_URL=url).redis_url == url
 
 
 def test_a_missing_bundle_is_named(monkeypatch):
