@@ -241,17 +241,18 @@ def accuracy_by_answers(world: World, skips: bool, seed: int = 0) -> dict[str, A
 def calibrated(world: World, flips: float, seed: int = 1) -> dict[str, float]:
     """C2: expected calibration error of P(vote), for the next of 12 random questions, and of the posterior.
 
-    After each answer the posterior says how probable it is that the user is one who wants the first side of a test
-    comparison (a positive margin). The likelihood is fitted anew on trained users' votes of which as many are flipped,
-    as the trainer does.
+    After each answer the posterior says how probable it is that the user's code has a positive margin on a test
+    comparison. That is held against the trained code of the user's kind, and against the rule, about which the trained
+    code errs too. The likelihood is fitted anew on trained users' votes of which as many are flipped, as the trainer
+    does.
     """
     rng = np.random.default_rng(seed)
     likelihood = fit(world, np.where(rng.random((20 * len(world.wants), len(world.bank.questions))) < flips, -1, 1))
-    probabilities, wanted = [], []
+    probabilities, of_code, of_rule = [], [], []
     kinds = list(world.wants)
     for number in range(N_USERS * N_DRAWS):
         user = NewUser(world, kinds[number % len(kinds)], rng, flips=flips, likelihood=likelihood)
-        truth = world.wants[user.kind][1]
+        truth, margins = world.wants[user.kind][1], world.test.margins(world.trained[user.kind])
         for _ in range(12):
             place = user.pick_at_random()
             if place is None:
@@ -259,8 +260,10 @@ def calibrated(world: World, flips: float, seed: int = 1) -> dict[str, float]:
             p = user.predict(place)
             probabilities.append(p if user.answer(place) > 0 else 1 - p)
             sure = world.sides(user.belief)
-            wanted.append(np.where(truth > 0, sure, 1 - sure)[truth != 0])
-    found = {"votes": calibration(np.array(probabilities)), "posterior": calibration(np.concatenate(wanted))}
+            of_code.append(np.where(margins > 0, sure, 1 - sure))
+            of_rule.append(np.where(truth > 0, sure, 1 - sure)[truth != 0])
+    found = {"votes": calibration(np.array(probabilities))}
+    found |= {"code": calibration(np.concatenate(of_code)), "rule": calibration(np.concatenate(of_rule))}
     fitted = {"temperature": likelihood.temperature, "noise": likelihood.noise}
     return {f"{name}_of_{what}": float(one[name]) for what, one in found.items() for name in ("ece", "brier")} | fitted
 
@@ -395,7 +398,7 @@ def main() -> None:
     record(evidence, "C1", value, threshold, COMMAND)
     calibration_errors = {
         name: {
-            flips: {what: round(one[f"ece_of_{what}"], 4) for what in ("votes", "posterior")}
+            flips: {what: round(one[f"ece_of_{what}"], 4) for what in ("votes", "code", "rule")}
             for flips, one in world["calibration"].items()
         }
         for name, world in found.items()
