@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
@@ -63,8 +64,9 @@ class Bundle:
     codes: Array
     bank: Bank | None = None
 
-    @property
+    @cached_property
     def bundle_id(self) -> str:
+        """See Manifest.bundle_id. Every request asks for it."""
         return self.manifest.bundle_id
 
     @property

@@ -65,7 +65,7 @@ class _Seen:
 
 
 OVERHEAD_BYTES = 600
-"""Of a user in the cache beside code and profile: objects, key, two places in dictionaries (550 measured)."""
+"""Of what is kept, beside its numbers: objects, key, two places in dictionaries (550 measured for a user)."""
 
 
 class Personalizer:
@@ -78,7 +78,9 @@ class Personalizer:
         self._table = CodeTable.of(bundle)
         self._seen: LRUCache[str, _Seen] = LRUCache(CACHE_BYTES, getsizeof=lambda seen: seen.n_bytes)
         self._reading: dict[str, asyncio.Task[_Seen]] = {}
-        self._tokens: LRUCache[bytes, UserTokens] = LRUCache(CACHE_BYTES, getsizeof=lambda user: user.rows.nbytes)
+        self._tokens: LRUCache[bytes, UserTokens] = LRUCache(
+            CACHE_BYTES, getsizeof=lambda user: OVERHEAD_BYTES + user.rows.nbytes
+        )
         self._generic = self._expand(bundle.user_model.generic_code)
         store.changes.listen(self._outdate)
 

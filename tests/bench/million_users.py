@@ -1,23 +1,24 @@
 """make million-users (D7, D8): what a million users cost Redis and the server's memory, and how fast they are found.
 
 Cluster users (K = 16) of a tiny random model: none of this depends on the model. The codes are loaded as a starting
-server loads them, into a durable Redis; then callers read every user once through GET /users/{id}, which looks a user
-up as every request does, while others ask for replies; and then a thousand users again and again. Lookup times are the
-server's own histogram, memory is the resident size of all processes of the server.
+server loads them, into a durable Redis. Then callers of POST /generate ask for replies, one and eight at once, each for another
+user, and then for a thousand users again and again: lookup times are the server's own histogram. At last every user is read once
+through GET /users/{id}, which looks a user up as every request does: memory is the resident size of the server.
 """
 
 import argparse
 import asyncio
+import itertools
 import json
 import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import httpx
 import numpy as np
 import psutil
@@ -29,6 +30,7 @@ from idiolect.manifest import AdapterWeights
 from idiolect.user_model import UserModel
 from server.store.codes import CodeTable
 from server.store.store import Store
+from tests.bench.load import drive, everyone
 from tests.bench.metrics import histogram, slowest
 from tests.live import ROOT, Redis, running_server
 from tests.record import provenance, record
@@ -38,8 +40,8 @@ from training.demo_model import demo_model
 COMMAND = "make million-users"
 OUT = ROOT / "docs" / "results" / "million_users.json"
 K = 16
-N_CALLERS, N_WRITERS = 12, 2
-N_HOT, N_HOT_READS = 1000, 100_000
+N_CALLERS = 8
+N_LOOKUPS, N_HOT, REPLY_TOKENS = 4000, 1000, 8
 
 
 def many_users(folder: Path, n_users: int) -> tuple[Bundle, Path]:
@@ -80,47 +82,43 @@ async def load(url: str, bundle: Bundle) -> dict[str, Any]:
     return {"redis_bytes_a_user": round(n_bytes / n_users, 1), "loaded_users_a_second": round(n_users / seconds)}
 
 
-class Caller:
-    """Reads users one after another."""
+async def lookup_ms(url: str, http: httpx.Client, n_users: int) -> dict[str, dict[str, float]]:
+    """Bounds of the lookups' times while replies are asked for, from Redis and from the server's memory."""
+    numbers = itertools.count()
 
-    def __init__(self, url: str) -> None:
-        self._http = httpx.AsyncClient(base_url=url, timeout=60)
+    def body(user: str) -> dict[str, Any]:
+        return {"prompt": f"What of {next(numbers)}?", "user_id": user, "max_tokens": REPLY_TOKENS}
 
-    async def read(self, user_ids: Iterable[str]) -> None:
-        async with self._http as http:
-            for user_id in user_ids:
-                answer = await http.get(f"/users/{user_id}")
-                assert answer.json()["state"] == "stored", answer.text
+    async def percentiles(source: str, users: Iterator[str], n_callers: int) -> dict[str, float]:
+        before = lookups(http, source)
+        window = await drive(url, "/generate", body, users, N_LOOKUPS, n_callers)
+        after = lookups(http, source)
+        assert sum(after.values()) - sum(before.values()) > 0
+        found = {f"p{share}": slowest(after, before, share / 100) for share in (50, 90, 99)}
+        return found | {"requests_a_second": round(N_LOOKUPS / window.seconds, 1)}
+
+    await drive(url, "/generate", body, everyone(N_HOT), N_LOOKUPS, N_CALLERS)  # warm up
+    new = everyone(n_users, first=N_HOT)
+    return {
+        f"{source}, {n_callers} at once": await percentiles(source, users, n_callers)
+        for source, users in (("store", new), ("cache", everyone(N_HOT)))
+        for n_callers in (1, N_CALLERS)
+    }
 
 
-@contextmanager
-def replies(url: str, n_users: int) -> Iterator[None]:
-    """Two callers of POST /generate in the background, each time for another user."""
-    stop = asyncio.Event()
-
-    async def write(number: int) -> None:
-        rng = np.random.default_rng(number)
-        async with httpx.AsyncClient(base_url=url, timeout=60) as http:
-            while not stop.is_set():
-                body = {"prompt": "What of it?", "user_id": f"user-{rng.integers(n_users):07d}", "max_tokens": 8}
-                answer = await http.post("/generate", json=body)
-                assert answer.json()["personalization"]["state"] == "stored", answer.text
-
-    writers = [asyncio.create_task(write(number)) for number in range(N_WRITERS)]
-    try:
-        yield
-    finally:
-        stop.set()
-        for writer in writers:
-            if writer.done():
-                writer.result()
+async def read(url: str, user_ids: Iterable[str]) -> None:
+    """Read users one after another."""
+    async with aiohttp.ClientSession() as http:
+        for user_id in user_ids:
+            async with http.get(f"{url}/users/{user_id}") as answer:
+                assert b'"state":"stored"' in await answer.read()
 
 
 def resident(pid: int) -> dict[str, float]:
     """MiB of the server's process, and of all its processes together."""
     server = psutil.Process(pid)
-    everyone = [server, *server.children(recursive=True)]
-    total = sum(process.memory_info().rss for process in everyone)
+    processes = [server, *server.children(recursive=True)]
+    total = sum(process.memory_info().rss for process in processes)
     return {"server": round(server.memory_info().rss / 2**20, 1), "all": round(total / 2**20, 1)}
 
 
@@ -129,32 +127,17 @@ def lookups(http: httpx.Client, source: str) -> dict[float, float]:
     return histogram(http, "idiolect_user_lookup_seconds", f'source="{source}"')
 
 
-async def touch_everyone(url: str, pid: int, http: httpx.Client, user_ids: list[str]) -> dict[str, Any]:
+async def touch_everyone(url: str, pid: int, user_ids: list[str]) -> dict[str, Any]:
+    """Resident memory after each tenth of the users."""
     sizes = []
     part = len(user_ids) // 10
-    with replies(url, len(user_ids)):
-        before = lookups(http, "store")
-        for first in range(0, len(user_ids), part):
-            shares = (user_ids[first + caller : first + part : N_CALLERS] for caller in range(N_CALLERS))
-            await asyncio.gather(*(Caller(url).read(share) for share in shares))
-            sizes.append({"users": first + part, **resident(pid)})
-            sys.stderr.write(f"{sizes[-1]}\n")
-        misses = lookups(http, "store")
-        hot = user_ids[:N_HOT] * (N_HOT_READS // N_HOT // N_CALLERS)
-        await asyncio.gather(*(Caller(url).read(user_ids[:N_HOT]) for _ in range(1)))
-        cached = lookups(http, "cache")
-        await asyncio.gather(*(Caller(url).read(hot) for _ in range(N_CALLERS)))
-        hits = lookups(http, "cache")
-    return {
-        "resident_mib": sizes,
-        "resident_last_over_first": {
-            which: round(sizes[-1][which] / sizes[0][which], 4) for which in ("server", "all")
-        },
-        "lookup_ms": {
-            "store": {"p50": slowest(misses, before, 0.5), "p99": slowest(misses, before, 0.99)},
-            "cache": {"p50": slowest(hits, cached, 0.5), "p99": slowest(hits, cached, 0.99)},
-        },
-    }
+    for first in range(0, len(user_ids), part):
+        began = time.monotonic()
+        await asyncio.gather(*(read(url, user_ids[first + n : first + part : N_CALLERS]) for n in range(N_CALLERS)))
+        sizes.append({"users": first + part, **resident(pid)})
+        sys.stderr.write(f"{sizes[-1]}, {part / (time.monotonic() - began):.0f} users a second\n")
+    last_over_first = {which: round(sizes[-1][which] / sizes[0][which], 4) for which in ("server", "all")}
+    return {"resident_mib": sizes, "resident_last_over_first": last_over_first}
 
 
 def main() -> None:
@@ -176,7 +159,9 @@ def main() -> None:
                 running_server(log, **settings) as (url, process),
                 httpx.Client(base_url=url, timeout=60) as http,
             ):
-                value |= asyncio.run(touch_everyone(url, process.pid, http, list(bundle.user_ids)))
+                value["lookup_ms"] = asyncio.run(lookup_ms(url, http, n_users))
+                sys.stderr.write(f"{value}\n")
+                value |= asyncio.run(touch_everyone(url, process.pid, list(bundle.user_ids)))
         finally:
             store.stop()
     sys.stdout.write(json.dumps(value, indent=2) + "\n")
