@@ -1,9 +1,10 @@
 """make million-users (D7, D8): what a million users cost Redis and the server's memory, and how fast they are found.
 
 Cluster users (K = 16) of a tiny random model: none of this depends on the model. The codes are loaded as a starting
-server loads them, into a durable Redis. Then callers of POST /generate ask for replies, one and eight at once, each for another
-user, and then for a thousand users again and again: lookup times are the server's own histogram. At last every user is read once
-through GET /users/{id}, which looks a user up as every request does: memory is the resident size of the server.
+server loads them, into a durable Redis. Then callers of POST /generate ask for replies, one and eight at once, each for
+another user, and then for a thousand users again and again: lookup times are the server's own histogram. At last every
+user is read once through GET /users/{id}, which looks a user up as every request does: memory is the resident size of
+the server.
 """
 
 import argparse
