@@ -7,9 +7,9 @@ Redis), prompts of 128 and of 1,900 random tokens. The model's own work on the u
 
 import asyncio
 import json
-import subprocess
 import sys
 import tempfile
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
@@ -34,30 +34,37 @@ COMMAND = "make host-cost"
 OUT = ROOT / "docs" / "results" / "host_cost.json"
 N_USERS = 100_000
 LENGTHS = (128, 1900)
-N_REQUESTS, N_CALLERS, N_PAIRS = 96, 8, 21
+N_REQUESTS, N_CALLERS, N_PAIRS = 192, 8, 21
 
 
-def cpu_s(*others: "subprocess.Popen[bytes]") -> float:
-    """CPU seconds, so far, of this process, its children, and others."""
+def cpu_s(redis_pid: int) -> dict[str, float]:
+    """CPU seconds, so far, of this process, vLLM's engine and worker, and Redis."""
     here = psutil.Process()
-    everybody = {here, *here.children(recursive=True), *(psutil.Process(other.pid) for other in others)}
-    return sum(times.user + times.system for times in (process.cpu_times() for process in everybody))
+    names = {here: "server", psutil.Process(redis_pid): "redis"}
+    for child in here.children(recursive=True):
+        names.setdefault(child, "worker" if "Worker" in child.name() else "engine")
+    found: defaultdict[str, float] = defaultdict(float)
+    for process, name in names.items():
+        times = process.cpu_times()
+        found[name] += times.user + times.system
+    return found
 
 
 class Host:
     """Requests with and without a user."""
 
-    def __init__(self, engine: Engine, personalizer: Personalizer, redis: "subprocess.Popen[bytes]") -> None:
-        self._engine, self._personalizer, self._redis = engine, personalizer, redis
+    def __init__(self, engine: Engine, personalizer: Personalizer, redis_pid: int) -> None:
+        self._engine, self._personalizer, self._redis_pid = engine, personalizer, redis_pid
         self._rng = np.random.default_rng(0)
         self._users = everyone(N_USERS)
 
-    async def cpu_ms(self, n_tokens: int, personalized: bool) -> float:
-        """CPU milliseconds a request, over a window of them."""
+    async def cpu_ms(self, n_tokens: int, personalized: bool) -> dict[str, float]:
+        """CPU milliseconds a request of each process and of all, over a window of them."""
         prompts = iter(self._rng.integers(100, 1000, size=(N_REQUESTS, n_tokens)).tolist())
-        before = cpu_s(self._redis)
+        before = cpu_s(self._redis_pid)
         await asyncio.gather(*(self._call(prompts, personalized) for _ in range(N_CALLERS)))
-        return 1000 * (cpu_s(self._redis) - before) / N_REQUESTS
+        taken = {name: 1000 * (after - before[name]) / N_REQUESTS for name, after in cpu_s(self._redis_pid).items()}
+        return taken | {"all": sum(taken.values())}
 
     async def _call(self, prompts: Iterator[list[int]], personalized: bool) -> None:
         for ids in prompts:
@@ -78,32 +85,32 @@ async def measure(folder: Path, store_process: Redis) -> dict[str, Any]:
     watching = asyncio.create_task(store.changes.watch())
     engine = await Engine.start(EngineConfig(model=str(model), bundle_id=bundle.bundle_id))
     assert store_process.process is not None
-    host = Host(engine, Personalizer(bundle, store, Learner(bundle, store)), store_process.process)
+    host = Host(engine, Personalizer(bundle, store, Learner(bundle, store)), store_process.process.pid)
     found: dict[str, Any] = {}
     try:
         for _ in range(2):
             for n_tokens in LENGTHS:
                 for personalized in (True, False):
                     await host.cpu_ms(n_tokens, personalized)
-        pairs: dict[int, list[tuple[float, float]]] = {n_tokens: [] for n_tokens in LENGTHS}
+        pairs: dict[int, list[tuple[dict[str, float], dict[str, float]]]] = {n_tokens: [] for n_tokens in LENGTHS}
         for turn in range(N_PAIRS):
             for n_tokens in LENGTHS:
                 order = (True, False) if turn % 2 else (False, True)
                 both = {personalized: await host.cpu_ms(n_tokens, personalized) for personalized in order}
                 pairs[n_tokens].append((both[True], both[False]))
         for n_tokens, measured in pairs.items():
-            added = np.array([personalized - plain for personalized, plain in measured])
-            low, high = np.percentile(added, [25, 75])
+            added = {name: [one[name] - other[name] for one, other in measured] for name in measured[0][0]}
+            low, high = np.percentile(added["all"], [25, 75])
             found[f"{n_tokens}_tokens"] = {
-                "added_ms": round(median(added), 3),
-                "quartiles_ms": [round(low, 3), round(high, 3)],
-                "plain_ms": round(median(plain for _, plain in measured), 3),
+                "added_ms": {name: round(median(each), 3) for name, each in added.items()},
+                "quartiles_of_all_ms": [round(low, 3), round(high, 3)],
+                "plain_ms": round(median(plain["all"] for _, plain in measured), 3),
             }
     finally:
         engine.close()
         watching.cancel()
         await store.close()
-    short, long = (found[f"{n_tokens}_tokens"]["added_ms"] for n_tokens in LENGTHS)
+    short, long = (found[f"{n_tokens}_tokens"]["added_ms"]["all"] for n_tokens in LENGTHS)
     return found | {"long_over_short": round(long / short, 3), "pairs": N_PAIRS, "requests_a_window": N_REQUESTS}
 
 
