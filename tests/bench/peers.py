@@ -21,7 +21,7 @@ import torch
 
 from idiolect.bundle import Bundle
 from tests.bench.load import drive, everyone, paired, uniform
-from tests.bench.sides import chat_body, generate_body, many_users, ours, vllm_serve
+from tests.bench.sides import chat_body, conversation, generate_body, many_users, ours, vllm_serve
 from tests.live import DEMO_BUNDLE, ROOT
 from tests.record import provenance, record
 from training.demo_model import demo_model
@@ -29,7 +29,7 @@ from training.demo_model import demo_model
 COMMAND = "make peers"
 OUT = ROOT / "docs" / "results" / "peers.json"
 N_USERS = 1000
-N_REQUESTS, N_CALLERS, MAX_TOKENS, N_PAIRS = 64, 32, 16, 5
+N_REQUESTS, N_CALLERS, MAX_TOKENS, N_PAIRS = 64, 32, 32, 5
 CASES = {8: (8, 32), 32: (1, 32, 64)}
 """`max_loras` -> users in flight."""
 N_CPU_LORAS = 64
@@ -100,8 +100,9 @@ class PaperProtocol:
     @torch.no_grad()
     def tokens_per_s(self) -> float:
         number = next(self._users)
-        chat = [{"role": "user", "content": f"What comes to your mind about the number {number}?"}]
-        ids = self._tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=True)["input_ids"]
+        ids = self._tokenizer.apply_chat_template(conversation(number), add_generation_prompt=True, return_dict=True)[
+            "input_ids"
+        ]
         rows = torch.from_numpy(self._bundle.user_model.user_tokens(self._bundle.codes[number]))
         embeds = torch.cat([rows, self._embed(torch.tensor(ids))])[None]
         began = time.perf_counter()

@@ -95,23 +95,36 @@ def vllm_serve(model: Path, log: Path, *more: str) -> Iterator[str]:
             process.wait()
 
 
+SYSTEM = """You are the assistant of a public library. People write to you from the reading room, from home and from
+the bus, and most of them read your answer on a small screen. Answer the question that was asked before anything else.
+If you do not know something, say so and name a shelf, a catalogue or a librarian who might. Quote titles and names
+exactly as they are written. Never invent a book, an author or a year. Do not give medical or legal advice; point to
+the advice desk on the second floor instead. Opening hours are from nine in the morning to eight in the evening, and
+until four on Saturdays; the library is closed on Sundays and on public holidays. Loans run for four weeks and can be
+renewed twice, unless somebody else has reserved the book. Children under twelve need the signature of a parent for
+their first card. If a message is rude, stay friendly and keep to the matter. If it asks for several things, answer
+them one after another in the order in which they came."""
+"""About 200 tokens that everybody shares, as a service's prompt would be: six whole blocks of vLLM's prefix cache."""
+
+
+def conversation(number: int) -> list[dict[str, str]]:
+    """Asks something else for every number, from the first word on, so that nobody finds another's answer cached."""
+    question = f"{number} is a number. What comes to your mind about it?"
+    return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": question}]
+
+
 def generate_body(max_tokens: int) -> Body:
-    """POST /generate, another prompt each time, so that nobody finds another's answer in the prefix cache."""
+    """POST /generate, another conversation each time."""
     numbers = itertools.count()
-    return lambda user: {
-        "prompt": f"What comes to your mind about the number {next(numbers)}?",
-        "user_id": user,
-        "max_tokens": max_tokens,
-    }
+    return lambda user: {"messages": conversation(next(numbers)), "user_id": user, "max_tokens": max_tokens}
 
 
 def chat_body(max_tokens: int, model: str | None = None, with_user: bool = False) -> Body:
-    """POST /v1/chat/completions with the same prompts; `model` None: each user has one, called as the user is."""
+    """POST /v1/chat/completions with the same; `model` None: each user has one, called as the user is."""
     numbers = itertools.count()
 
     def body(user: str) -> dict[str, Any]:
-        prompt = f"What comes to your mind about the number {next(numbers)}?"
-        asked = {"model": model or user, "messages": [{"role": "user", "content": prompt}], "max_tokens": max_tokens}
+        asked = {"model": model or user, "messages": conversation(next(numbers)), "max_tokens": max_tokens}
         return asked | {"temperature": 0} | ({"user": user} if with_user else {})
 
     return body

@@ -1,9 +1,10 @@
 """make throughput (D1, D2): does the number of users cost tokens, and does personalization?
 
-D1: one server with a million known users; every request another user, against ten users in turn. D2 over HTTP: that
-server, against `vllm serve` with the same merged weights and engine settings and no users; both wait while the other is
-measured. D2 in process: our engine with user tokens and without, on the demo model, and on a tiny random one whose
-forward pass costs next to nothing, so that what the host does shows.
+Everybody shares a system prompt of about 200 tokens and asks something else. D1: one server with a million known users;
+every request another user, against ten users in turn. D2 over HTTP: that server, against `vllm serve` with the same
+merged weights and engine settings and no users; both wait while the other is measured. D2 in process: our engine with
+user tokens and without, on the demo model, and on a tiny random one whose forward pass costs next to nothing, so that
+what the host does shows.
 """
 
 import asyncio
@@ -20,11 +21,12 @@ from uuid import uuid4
 import httpx
 import numpy as np
 
+from idiolect.bundle import Bundle
 from server.engine.engine import Engine, EngineConfig, Sampling
 from server.engine.injection import Placed, UserTokens
 from tests.bench.load import drive, everyone, paired, uniform
-from tests.bench.sides import MAX_NUM_SEQS, chat_body, generate_body, many_users, ours, vllm_serve
-from tests.live import ROOT
+from tests.bench.sides import MAX_NUM_SEQS, chat_body, conversation, generate_body, many_users, ours, vllm_serve
+from tests.live import DEMO_BUNDLE, ROOT
 from tests.record import provenance, record
 from tests.unit.tiny import tiny_bundle
 from training.demo_model import demo_model
@@ -32,8 +34,8 @@ from training.demo_model import demo_model
 COMMAND = "make throughput"
 OUT = ROOT / "docs" / "results" / "throughput.json"
 N_USERS = 1_000_000
-N_REQUESTS, N_CALLERS, MAX_TOKENS, N_PAIRS = 96, 16, 16, 7
-N_IN_PROCESS = 96
+N_REQUESTS, N_CALLERS, MAX_TOKENS, N_PAIRS = 48, 16, 64, 5
+TINY_MAX_TOKENS = 256
 
 
 async def main() -> None:
@@ -46,7 +48,7 @@ async def main() -> None:
                 value |= await over_plain(url, plain)
             value["in_process"] = await in_process(str(model), MAX_TOKENS)
         _, tiny, _ = tiny_bundle(folder / "tiny", demo_model())
-        value["in_process_tiny_model"] = await in_process(str(tiny), 4 * MAX_TOKENS)
+        value["in_process_tiny_model"] = await in_process(str(tiny), TINY_MAX_TOKENS)
     sys.stdout.write(json.dumps(value, indent=2) + "\n")
     OUT.write_text(json.dumps({**value, **provenance(COMMAND)}, indent=2) + "\n")
     evidence = ROOT / "docs" / "evidence.json"
@@ -73,16 +75,17 @@ async def flat(url: str) -> dict[str, Any]:
 async def in_process(model: str, max_tokens: int) -> dict[str, Any]:
     """Our engine with user tokens over the same engine without, the same prompts."""
     engine = await Engine.start(EngineConfig(model=model, bundle_id="0" * 16, max_num_seqs=MAX_NUM_SEQS))
+    layout = Bundle.read(DEMO_BUNDLE).manifest.layout
     numbers, rng = itertools.count(), np.random.default_rng(0)
     hidden_size = engine.llm.model_config.get_hidden_size()
-    rows = 0.1 * rng.normal(size=(N_IN_PROCESS, 4, hidden_size)).astype(np.float32)
+    rows = 0.1 * rng.normal(size=(N_REQUESTS, 4, hidden_size)).astype(np.float32)
     users = [UserTokens(row, "0" * 16) for row in rows]
     sampling = Sampling(max_tokens=max_tokens)
 
     async def reply(user: UserTokens | None, number: int) -> list[int]:
-        ids = await engine.conversations.encode([{"role": "user", "content": f"What of the number {number}?"}])
+        ids = await engine.conversations.encode(conversation(number))
         found: list[int] = []
-        async for chunk in engine.generate(Placed(ids, 1, user), sampling, uuid4().hex):
+        async for chunk in engine.generate(Placed(ids, layout.offset(ids), user), sampling, uuid4().hex):
             found += chunk.token_ids
         return found
 
