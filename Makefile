@@ -7,7 +7,7 @@ OUT ?= runs/demo
 SEEDS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup model fmt check test demo serve train accuracy length-users attribute-users persona-users new-users five-answers feedback crashes million-users throughput first-token peers host-cost cost-model ablations trainer-cost real-people bench evidence docs
+.PHONY: help setup model fmt check test demo serve train accuracy length-users attribute-users persona-users new-users five-answers feedback crashes million-users throughput first-token peers host-cost engine-settings cost-model ablations trainer-cost real-people bench evidence docs
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -76,6 +76,9 @@ peers: first-token  ## tokens a second over one LoRA per user in vLLM, and over 
 
 host-cost: model  ## CPU time that personalizing adds to a request, for short and long prompts
 	@$(PY) -m tests.bench.host_cost
+
+engine-settings: model  ## what the settings of vLLM that we choose for a CPU are worth (quarter of an hour)
+	@$(PY) -m tests.bench.engine_settings
 
 cost-model: setup  ## print the computed table of docs/cost.md
 	@$(PY) -m tests.bench.cost_model

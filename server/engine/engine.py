@@ -16,6 +16,7 @@ from vllm.exceptions import GenerationError
 from vllm.lora.request import LoRARequest
 from vllm.platforms import current_platform
 from vllm.sampling_params import RequestOutputKind
+from vllm.usage.usage_lib import UsageContext
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
@@ -38,7 +39,7 @@ class EngineConfig:
     bundle_id: str = ""
     injection: InjectionName = "passthrough"
     max_model_len: int | None = None
-    max_num_seqs: int = 64
+    max_num_seqs: int | None = None
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,10 @@ class Engine:
     async def start(cls, config: EngineConfig) -> Self:
         """Load the weights and be ready (about 40 s on two CPU cores)."""
         # In a thread: it takes half a minute and more, in which health must answer and Redis be filled.
-        llm = await asyncio.to_thread(lambda: AsyncLLM.from_engine_args(_engine_args(config)))
+        arguments, context = engine_args(config), UsageContext.OPENAI_API_SERVER
+        # As `vllm serve` starts it: otherwise vLLM takes none of its own settings for the hardware, and computes a long
+        # prompt on an H100 in steps of 2,048 tokens instead of 8,192.
+        llm = await asyncio.to_thread(AsyncLLM.from_engine_args, arguments, usage_context=context)
         return cls(llm, config)
 
     def engine_input(self, placed: Placed) -> Any:
@@ -189,7 +193,8 @@ class Engine:
         self.llm.shutdown()
 
 
-def _engine_args(config: EngineConfig) -> AsyncEngineArgs:
+def engine_args(config: EngineConfig) -> AsyncEngineArgs:
+    """How vLLM is set up; docs/engine.md says why. Sets vLLM's environment variables too."""
     if is_cpu():
         os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GiB: 20,000 tokens of the demo model
         if len(os.sched_getaffinity(0)) <= FEW_CORES:
