@@ -7,7 +7,7 @@ OUT ?= runs/demo
 SEEDS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup model fmt check test demo serve train accuracy length-users attribute-users persona-users new-users five-answers feedback crashes million-users throughput first-token peers host-cost engine-settings cost-model ablations trainer-cost real-people bench evidence docs
+.PHONY: help setup model fmt check test demo serve train accuracy length-users attribute-users persona-users new-users five-answers feedback crashes million-users throughput first-token peers host-cost engine-settings cost-model ablations trainer-cost real-people reply-lengths bench evidence docs
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -93,8 +93,11 @@ trainer-cost: model  ## a million users against ten, memory, and the trainer's s
 real-people: model  ## votes of real people, reward track: global against personal; needs ../shared/data
 	@$(PY) -m tests.bench.real_people
 
-bench: model  ## reply lengths through /generate on held-out prompts; writes docs/results/reply_lengths.json
+reply-lengths: model  ## reply lengths through /generate on held-out prompts; writes docs/results/reply_lengths.json
 	@$(PY) -m tests.bench.reply_lengths
+
+bench: throughput peers host-cost million-users  ## all serving benchmarks, and their plots in docs/results (an hour and a half)
+	@$(PY) -m tests.bench.plots
 
 evidence: model  ## run the integration tests and record what they measure in docs/evidence.json
 	@$(PY) -m pytest tests/integration --evidence docs/evidence.json

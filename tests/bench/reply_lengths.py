@@ -1,4 +1,4 @@
-"""make bench: how long are the replies of concise and of detailed users, on prompts that training never saw?
+"""make reply-lengths: how long are the replies of concise and of detailed users, on prompts that training never saw?
 
 Asks a server on real vLLM through /generate, every held-out prompt for every user of the demo bundle, greedily.
 Writes docs/results/reply_lengths.json and reply_lengths.png.
@@ -68,7 +68,7 @@ def main() -> None:
         "median_words": medians,
         "detailed_over_concise": round(medians["detailed"] / medians["concise"], 2),
         "share_that_open_with_a_dash": {taste: round(share, 3) for taste, share in listed.items()},
-        **provenance("make bench"),
+        **provenance("make reply-lengths"),
         "examples": {taste: texts[:3] for taste, texts in replies.items()},
     }
     OUT.mkdir(parents=True, exist_ok=True)
@@ -81,7 +81,13 @@ def main() -> None:
         "held_out_accuracy": accuracy["prlhf"]["accuracy"]["mean"],
         "pooled_dpo_accuracy": accuracy["pooled"]["accuracy"]["mean"],
     }
-    record(ROOT / "docs" / "evidence.json", "A2", value, "ratio >= 2 on >= 40 prompts; accuracy >= 0.85", "make bench")
+    record(
+        ROOT / "docs" / "evidence.json",
+        "A2",
+        value,
+        "ratio >= 2 on >= 40 prompts; accuracy >= 0.85",
+        "make reply-lengths",
+    )
     sys.stdout.write(json.dumps({key: kept for key, kept in result.items() if key != "examples"}, indent=2) + "\n")
 
 

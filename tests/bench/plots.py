@@ -1,0 +1,75 @@
+"""Plots of what `make bench` has measured: users against throughput, prompt length against added cost, lookup times.
+
+Reads docs/results/{throughput,peers,host_cost,million_users}.json, writes docs/results/serving.{png,svg}.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+
+from tests.live import ROOT
+
+RESULTS = ROOT / "docs" / "results"
+
+
+def read(name: str) -> dict[str, Any]:
+    values: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text())
+    return values
+
+
+def users(panel: Axes) -> None:
+    """Tokens a second by users, ours over ours with ten; one LoRA a user over ours with as many."""
+    found = read("throughput")["users_over_ten"]
+    crowds = {name: int(name.replace(",", "")) for name in found if name.replace(",", "").isdigit()}
+    ours = [(10, 1.0, 1.0, 1.0)] + [
+        (n, found[name]["median"], min(found[name]["ratios"]), max(found[name]["ratios"])) for name, n in crowds.items()
+    ]
+    x, y, low, high = zip(*ours, strict=True)
+    error = [[a - b for a, b in zip(y, low, strict=True)], [b - a for a, b in zip(y, high, strict=True)]]
+    panel.errorbar(x, y, error, marker="o", capsize=3, label="user tokens, over 10 users")
+    best: dict[int, float] = {}
+    for name, ratio in read("peers")["one_lora_per_user"].items():
+        if "max_loras" in name:
+            n = int(name.split()[0])
+            best[n] = max(best.get(n, 0.0), 1 / ratio["median"])
+    panel.plot(*zip(*sorted(best.items()), strict=True), marker="s", label="one LoRA a user, over user tokens")
+    panel.set(xscale="log", xlabel="users", ylabel="tokens a second, relative", ylim=(0, 1.2), title="Users")
+    panel.legend(loc="lower left")
+
+
+def prompt_length(panel: Axes) -> None:
+    """CPU milliseconds that personalizing adds to a request, by process."""
+    found = read("host_cost")
+    lengths = [name for name in found if name.endswith("_tokens")]
+    bottom = [0.0] * len(lengths)
+    for process in ("server", "redis", "engine", "worker"):
+        added = [max(0.0, found[name]["added_ms"][process]) for name in lengths]
+        panel.bar([name.removesuffix("_tokens") for name in lengths], added, bottom=bottom, label=process)
+        bottom = [one + more for one, more in zip(bottom, added, strict=True)]
+    panel.set(xlabel="prompt tokens", ylabel="added CPU, ms a request", title="Prompt length")
+    panel.legend()
+
+
+def lookups(panel: Axes) -> None:
+    """Upper bounds of the times from user id to user tokens."""
+    for name, percentiles in read("million_users")["lookup_ms"].items():
+        marks = [f"p{share}" for share in (50, 90, 99)]
+        panel.plot(marks, [percentiles[mark] for mark in marks], marker="o", label=name)
+    panel.set(yscale="log", ylabel="ms, upper bound", title="Lookup of a user, 1,000,000 known")
+    panel.legend()
+
+
+def main() -> None:
+    figure, panels = plt.subplots(1, 3, figsize=(15, 4))
+    for panel, draw in zip(panels, (users, prompt_length, lookups), strict=True):
+        draw(panel)
+    figure.tight_layout()
+    for ending in ("png", "svg"):
+        figure.savefig(Path(RESULTS / f"serving.{ending}"), dpi=110)
+
+
+if __name__ == "__main__":
+    main()
