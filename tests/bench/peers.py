@@ -6,9 +6,14 @@ memory holds 64 adapters, and the others are read from disk, as they must be whe
 
 D5: the paper's generation protocol, in our own writing: Hugging Face, one prompt at a time, user tokens before the
 prompt as embeddings, no KV cache.
+
+And vLLM's own prompt embeddings over HTTP, where the caller sends the whole prompt as vectors.
 """
 
 import asyncio
+import base64
+import io
+import itertools
 import json
 import sys
 import tempfile
@@ -29,7 +34,7 @@ from training.demo_model import demo_model
 COMMAND = "make peers"
 OUT = ROOT / "docs" / "results" / "peers.json"
 N_USERS = 1000
-N_REQUESTS, N_CALLERS, MAX_TOKENS, N_PAIRS = 64, 32, 32, 5
+N_REQUESTS, N_CALLERS, MAX_TOKENS, N_PAIRS = 32, 32, 32, 5
 CASES = {8: (8, 32), 32: (1, 32, 64)}
 """`max_loras` -> users in flight."""
 N_CPU_LORAS = 64
@@ -117,6 +122,49 @@ class PaperProtocol:
         return new.shape[1] / (time.perf_counter() - began)
 
 
+class PromptEmbeds:
+    """vLLM's documented way to bring soft tokens: the caller embeds the whole prompt and sends it as base64."""
+
+    ARGUMENTS = ("--enable-prompt-embeds",)
+
+    def __init__(self, model: Path, bundle: Bundle) -> None:
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        self._embed = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).get_input_embeddings()
+        self._tokenizer = AutoTokenizer.from_pretrained(demo_model())
+        self._bundle, self._numbers = bundle, itertools.count()
+
+    @torch.no_grad()
+    def body(self, user_id: str) -> dict[str, Any]:
+        """POST /v1/completions for a user, another conversation each time."""
+        ids = self._tokenizer.apply_chat_template(
+            conversation(next(self._numbers)), add_generation_prompt=True, return_dict=True
+        )["input_ids"]
+        at, tokens = self._bundle.manifest.layout.offset(ids), self._embed(torch.tensor(ids))
+        rows = torch.from_numpy(self._bundle.user_model.user_tokens(self._bundle.codes[int(user_id[5:])]))
+        file = io.BytesIO()
+        torch.save(torch.cat([tokens[:at], rows, tokens[at:]]), file)
+        sent = base64.b64encode(file.getvalue()).decode()
+        return {"model": "plain", "prompt_embeds": sent, "max_tokens": MAX_TOKENS, "temperature": 0}
+
+
+async def over_prompt_embeds(url: str, model: Path, bundle: Bundle, folder: Path) -> dict[str, Any]:
+    """Ours over prompt embeddings of `vllm serve`: tokens a second, and the bytes of a request."""
+    mine, theirs = generate_body(MAX_TOKENS), PromptEmbeds(model, bundle).body
+    users = everyone(N_USERS)
+    with vllm_serve(model, folder / "embeds.log", *PromptEmbeds.ARGUMENTS) as embeds:
+
+        async def with_tokens() -> float:
+            return (await drive(url, "/generate", mine, users, N_REQUESTS, N_CALLERS)).tokens_per_s
+
+        async def with_embeds() -> float:
+            return (await drive(embeds, "/v1/completions", theirs, users, N_REQUESTS, N_CALLERS)).tokens_per_s
+
+        found = await paired(with_tokens, with_embeds, N_PAIRS)
+    sizes = {"ours": mine(next(users)), "prompt_embeds": theirs(next(users))}
+    return found | {"request_bytes": {name: len(json.dumps(body)) for name, body in sizes.items()}}
+
+
 async def over_paper(url: str, paper: PaperProtocol) -> dict[str, Any]:
     """Ours with 32 requests at once over the paper's protocol; tokens a second, replies of up to 128 tokens."""
     body, users = generate_body(PAPER_TOKENS), everyone(N_USERS)
@@ -136,8 +184,9 @@ async def main() -> None:
         bundle = many_users(folder / "bundle", N_USERS)
         with ours(folder / "ours", bundle) as (url, model):
             paper = await over_paper(url, PaperProtocol(model, bundle))
+            embeds = await over_prompt_embeds(url, model, bundle, folder)
             loras = await over_adapters(url, folder)
-    value = {"paper_protocol": paper, "one_lora_per_user": loras}
+    value = {"paper_protocol": paper, "prompt_embeds": embeds, "one_lora_per_user": loras}
     sys.stdout.write(json.dumps(value, indent=2) + "\n")
     OUT.write_text(json.dumps({**value, **provenance(COMMAND)}, indent=2) + "\n")
     evidence = ROOT / "docs" / "evidence.json"

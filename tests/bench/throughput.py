@@ -34,7 +34,7 @@ from training.demo_model import demo_model
 COMMAND = "make throughput"
 OUT = ROOT / "docs" / "results" / "throughput.json"
 N_USERS = 1_000_000
-N_REQUESTS, N_CALLERS, MAX_TOKENS, N_PAIRS = 48, 16, 64, 5
+N_REQUESTS, N_CALLERS, MAX_TOKENS, N_PAIRS = 32, 16, 48, 5
 TINY_MAX_TOKENS = 256
 
 
