@@ -34,7 +34,7 @@ from training.demo_model import demo_model
 COMMAND = "make peers"
 OUT = ROOT / "docs" / "results" / "peers.json"
 N_USERS = 1000
-N_REQUESTS, N_CALLERS, MAX_TOKENS, N_PAIRS = 32, 32, 32, 5
+N_REQUESTS, N_CALLERS, MAX_TOKENS, N_PAIRS = 64, 32, 32, 5
 CASES = {8: (8, 32), 32: (1, 32, 64)}
 """`max_loras` -> users in flight."""
 N_CPU_LORAS = 64
