@@ -92,7 +92,7 @@ class Engine:
     async def start(cls, config: EngineConfig) -> Self:
         """Load the weights and be ready (about 40 s on two CPU cores)."""
         # In a thread: it takes half a minute and more, in which health must answer and Redis be filled.
-        arguments, context = engine_args(config), UsageContext.OPENAI_API_SERVER
+        arguments, context = await asyncio.to_thread(engine_args, config), UsageContext.OPENAI_API_SERVER
         # As `vllm serve` starts it: otherwise vLLM takes none of its own settings for the hardware, and computes a long
         # prompt on an H100 in steps of 2,048 tokens instead of 8,192.
         llm = await asyncio.to_thread(AsyncLLM.from_engine_args, arguments, usage_context=context)

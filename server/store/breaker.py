@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from redis.asyncio.cluster import RedisCluster
-from redis.exceptions import RedisClusterException
+from redis.exceptions import ClusterError, RedisClusterException, ResponseError
 
 from server.errors import StoreUnavailable
 from server.store.connection import Connection, mapped
@@ -36,8 +36,11 @@ class Breaker:
         try:
             async with mapped():
                 yield
-        except StoreUnavailable:
-            self._silent_until_s[node] = time.monotonic() + PAUSE_S
+        except StoreUnavailable as error:
+            if isinstance(error.__cause__, ResponseError) and not isinstance(error.__cause__, ClusterError):
+                self._silent_until_s.pop(node, None)  # it has answered, if only that it is full, say
+            else:
+                self._silent_until_s[node] = time.monotonic() + PAUSE_S
             raise
         self._silent_until_s.pop(node, None)
 

@@ -24,7 +24,7 @@ TIMEOUT_S = 0.5
 
 Connection = Any
 """A redis.asyncio.Redis or RedisCluster. Their types allow for every way of decoding answers, and we use one: bytes."""
-CLUSTER_URL = re.compile(r"(rediss?)\+cluster://([^@/]*@)?([^@/,]+(?:,[^@/,]+)*)/?")
+CLUSTER_URL = re.compile(r"(rediss?)\+cluster://([^@/?#]*@)?([^@/,?#]+(?:,[^@/,?#]+)*)/?")
 """Any of a cluster's nodes, as redis+cluster://HOST:PORT,HOST:PORT, with or without USER:PASSWORD@ before them."""
 URL = re.compile(rf"(rediss?|unix)://.+|{CLUSTER_URL.pattern}")
 STORE_ERRORS = (RedisError, RedisClusterException, OSError, TimeoutError)
@@ -48,7 +48,7 @@ def connect(url: str) -> Connection:
         retry=retry,
         startup_nodes=[ClusterNode(other["host"], other.get("port", 6379)) for other in others],
         max_connections=1 << 16,  # as many as from one server: what is refused here is an outage to us
-        require_full_coverage=False,  # users of the other nodes have theirs
+        dynamic_startup_nodes=False,  # names stay names: a cluster may come back under other addresses
     )
 
 

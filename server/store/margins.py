@@ -5,9 +5,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from idiolect.votes import Floats
-from server.store.connection import Connection, mapped, shard
+from server.store.connection import Connection, call, mapped, shard
 
 TRIES_TTL_S = 24 * 3600
+
+_COUNT_TRY = """
+local tries = redis.call('INCR', KEYS[1])
+redis.call('EXPIRE', KEYS[1], ARGV[1])
+return tries
+"""
 
 
 class MarginTable:
@@ -39,7 +45,4 @@ class MarginTable:
         """How often this pair has been tried to score under a bundle, this time included, within TRIES_TTL_S."""
         key = f"idiolect:{shard(pair)}:tries:{bundle_id}:{pair}"
         async with mapped():
-            pipeline = self._redis.pipeline(transaction=True)
-            pipeline.incr(key)
-            pipeline.expire(key, TRIES_TTL_S)
-            return int((await pipeline.execute())[0])
+            return int(await call(self._redis, _COUNT_TRY, [key], TRIES_TTL_S))

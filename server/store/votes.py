@@ -71,6 +71,17 @@ return redis.call('DECR', KEYS[3])
 """
 )
 
+_GIVEN = """
+local trained
+if ARGV[1] == '' then
+  trained = redis.call('GET', KEYS[3])
+else
+  trained = redis.call('HGET', KEYS[3], ARGV[1])
+end
+return {redis.call('HGETALL', KEYS[1]), redis.call('GET', KEYS[2]), trained}
+"""
+"""A script, since a cluster's client blocks the event loop in transactions."""
+
 _TOUCH = (
     _RAISE_REVISION
     + """
@@ -156,11 +167,9 @@ class VoteLog:
         """A user's votes, in one round trip and at one moment."""
         tag, (key, field) = shard(user_id), table.place(user_id)
         async with mapped():
-            pipeline = self._redis.pipeline(transaction=True)
-            pipeline.hgetall(f"idiolect:{tag}:given:{user_id}")
-            pipeline.get(f"idiolect:{tag}:revision:{user_id}")
-            pipeline.hget(key, field) if field else pipeline.get(key)
-            votes, revision, trained = await pipeline.execute()
+            names = [f"idiolect:{tag}:given:{user_id}", f"idiolect:{tag}:revision:{user_id}", key]
+            listed, revision, trained = await call(self._redis, _GIVEN, names, field)
+        votes = dict(zip(listed[::2], listed[1::2], strict=True))
         ours = {stream_id.decode("ascii", "replace"): _given_vote(value) for stream_id, value in votes.items()}
         found = {stream_id: vote for stream_id, vote in ours.items() if re.fullmatch(STREAM_ID, stream_id)}
         return Given({stream_id: vote for stream_id, vote in found.items() if vote}, count(revision), trained)
