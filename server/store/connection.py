@@ -35,7 +35,7 @@ def connect(url: str) -> Connection:
     """A pool of connections whose calls fail after TIMEOUT_S; nothing is sent yet."""
     timeouts = {"socket_timeout": TIMEOUT_S, "socket_connect_timeout": TIMEOUT_S}
     # One more try: the first may have met a connection that a restarted Redis has closed, or a node that is no longer
-    # the one to ask. Not after a timeout, which would double it.
+    # the one to ask. Not after a timeout, which would double it; a cluster's client does not heed that.
     retry = Retry(ConstantBackoff(0), 1, supported_errors=(ConnectionError,))
     cluster = CLUSTER_URL.fullmatch(url)
     if cluster is None:
