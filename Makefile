@@ -7,7 +7,7 @@ OUT ?= runs/demo
 SEEDS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup model fmt check test demo serve train accuracy length-users attribute-users persona-users new-users five-answers feedback crashes million-users throughput first-token peers host-cost engine-settings cost-model ablations trainer-cost real-people reply-lengths bench evidence docs
+.PHONY: help setup model fmt check test demo serve train accuracy length-users attribute-users persona-users new-users five-answers feedback crashes million-users throughput first-token peers one-at-a-time host-cost engine-settings cost-model ablations trainer-cost real-people reply-lengths bench evidence docs
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -71,8 +71,11 @@ throughput: model  ## tokens a second with a million users over ten, and over pl
 first-token: model  ## time to the first token: user tokens after a shared system prompt, and instead of a history
 	@$(PY) -m tests.bench.first_token
 
-peers: first-token  ## tokens a second over one LoRA per user in vLLM, and over the paper's protocol (half an hour)
+peers: model  ## tokens a second over one LoRA per user in vLLM, and over prompt embeddings over HTTP (half an hour)
 	@$(PY) -m tests.bench.peers
+
+one-at-a-time: first-token  ## tokens a second over Hugging Face, one prompt at a time, without and with a KV cache
+	@$(PY) -m tests.bench.one_at_a_time
 
 host-cost: model  ## CPU time that personalizing adds to a request, for short and long prompts
 	@$(PY) -m tests.bench.host_cost
@@ -96,7 +99,7 @@ real-people: model  ## votes of real people, reward track: global against person
 reply-lengths: model  ## reply lengths through /generate on held-out prompts; writes docs/results/reply_lengths.json
 	@$(PY) -m tests.bench.reply_lengths
 
-bench: throughput peers host-cost million-users  ## all serving benchmarks, and their plots in docs/results (an hour and a half)
+bench: throughput peers one-at-a-time host-cost million-users  ## all serving benchmarks, and their plots in docs/results (two hours)
 	@$(PY) -m tests.bench.plots
 
 evidence: model  ## run the integration tests and record what they measure in docs/evidence.json

@@ -10,6 +10,7 @@ import hashlib
 import logging
 import sys
 import time
+import weakref
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -31,6 +32,7 @@ log = logging.getLogger(__name__)
 State = Literal["stored", "inferred", "generic", "degraded"]
 CACHE_BYTES = 64 << 20
 """Of users, and as much again of expanded user tokens."""
+_FROM_CACHE, _FROM_STORE = metrics.LOOKUP.labels("cache"), metrics.LOOKUP.labels("store")
 MAX_AGE_S = 60.0
 """A user who was read longer ago is read again, whatever was heard meanwhile."""
 
@@ -48,9 +50,13 @@ class Personalization:
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """What a user's record said when it was read; `code` None is the generic one."""
+    """What a user's record said when it was read; `code` None is the generic one.
+
+    `user_tokens` are the code's, for as long as they are kept.
+    """
 
     code: Array | None
+    user_tokens: "weakref.ref[UserTokens]"
     state: State
     votes: int
     profile: str | None
@@ -64,8 +70,8 @@ class _Seen:
         return OVERHEAD_BYTES + code + sys.getsizeof(self.profile)
 
 
-OVERHEAD_BYTES = 600
-"""Of what is kept, beside its numbers: objects, key, two places in dictionaries (550 measured for a user)."""
+OVERHEAD_BYTES = 650
+"""Of what is kept, beside its numbers: objects, key, two places in dictionaries (600 measured for a user)."""
 
 
 class Personalizer:
@@ -92,7 +98,7 @@ class Personalizer:
         seen = self._seen.get(user_id)
         if seen is not None and self._holds(seen):
             found = self._serve(seen)
-            metrics.LOOKUP.labels("cache").observe(time.perf_counter() - began)
+            _FROM_CACHE.observe(time.perf_counter() - began)
             return found
         try:
             found = self._serve(await self._read_once(user_id))
@@ -100,7 +106,7 @@ class Personalizer:
             if seen is None:
                 return Personalization(self._generic, "degraded", self._bundle.bundle_id, None)
             return replace(self._serve(seen), state="degraded", votes=None)
-        metrics.LOOKUP.labels("store").observe(time.perf_counter() - began)
+        _FROM_STORE.observe(time.perf_counter() - began)
         return found
 
     async def explore(self, user_id: str, who: Personalization) -> Personalization:
@@ -141,21 +147,23 @@ class Personalizer:
 
     async def _read(self, user_id: str) -> _Seen:
         epoch, read_s = self._store.changes.epoch, time.monotonic()
-        user = await self._store.user(self._table, user_id)
+        user, current = await self._store.user(self._table, user_id), True
         if user.stale and self._learner.infers:
-            user = await self._refreshed(user_id, user)
+            user, current = await self._refreshed(user_id, user)
         code, state = self._decode(user)
-        return _Seen(code, state, user.votes, user.profile, epoch, read_s)
+        state, tokens = state if current else "degraded", weakref.ref(self._expand(code))
+        return _Seen(code, tokens, state, user.votes, user.profile, epoch, read_s)
 
-    async def _refreshed(self, user_id: str, user: StoredUser) -> StoredUser:
+    async def _refreshed(self, user_id: str, user: StoredUser) -> tuple[StoredUser, bool]:
+        """The user inferred anew, or as read when that fails; and whether the store has given all that was asked."""
         try:
             await self._learner.refresh(user_id)
+            return await self._store.user(self._table, user_id), True
         except StoreUnavailable:
-            raise
+            return user, False
         except Exception:
             log.exception("a user's votes cannot be made sense of; the last code stays in force")
-            return user
-        return await self._store.user(self._table, user_id)
+            return user, True
 
     def _decode(self, user: StoredUser) -> tuple[Array | None, State]:
         try:
@@ -169,10 +177,12 @@ class Personalizer:
         return None, "generic"
 
     def _serve(self, seen: _Seen) -> Personalization:
-        tokens = self._generic if seen.code is None else self._expand(seen.code)
+        tokens = seen.user_tokens() or self._expand(seen.code)
         return Personalization(tokens, seen.state, self._bundle.bundle_id, seen.votes, seen.profile)
 
-    def _expand(self, code: Array) -> UserTokens:
+    def _expand(self, code: Array | None) -> UserTokens:
+        if code is None:
+            return self._generic
         key = hashlib.sha256(code.tobytes()).digest()
         tokens = self._tokens.get(key)
         if tokens is None:

@@ -45,8 +45,8 @@ class Breaker:
         self._silent_until_s.pop(node, None)
 
     def reset(self) -> None:
-        """Ask every node again: Redis has just answered."""
-        self._silent_until_s.clear()
+        """Ask a single Redis again: it has just answered. What one node of a cluster answers says nothing of others."""
+        self._silent_until_s.pop("", None)
 
     def _node(self, key: str) -> str:
         """The name of the cluster's node that has a key, as far as is known; a single Redis has no name."""

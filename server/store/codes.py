@@ -26,6 +26,19 @@ USERS_PER_BUCKET = 64
 """... and its fields are no more than 128 (hash-max-listpack-entries), which this average stays well below."""
 CHUNK_USERS = 50_000
 
+READ_CODE = """
+local function read_code(key, field)
+  local code
+  if field == '' then
+    code = redis.pcall('GET', key)
+  else
+    code = redis.pcall('HGET', key, field)
+  end
+  return type(code) == 'table' and '' or code
+end
+"""
+"""For scripts: a user's record at a `place`. A key of another type is a record that we did not write: an empty one."""
+
 
 @dataclass(frozen=True)
 class CodeTable:

@@ -11,7 +11,7 @@ import redis.asyncio
 from redis.asyncio.cluster import ClusterNode, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import ConstantBackoff
-from redis.exceptions import ConnectionError, RedisClusterException, RedisError
+from redis.exceptions import ClusterDownError, ConnectionError, RedisClusterException, RedisError, SlotNotCoveredError
 from redis.typing import EncodableT
 
 from server.errors import StoreUnavailable
@@ -31,6 +31,12 @@ STORE_ERRORS = (RedisError, RedisClusterException, OSError, TimeoutError)
 """What a Redis that cannot be asked makes the client raise."""
 
 
+class _Cluster(RedisCluster):
+    """Repeats what has not reached a node, but not what timed out there: it may have been done."""
+
+    ERRORS_ALLOW_RETRY: Any = (ConnectionError, ClusterDownError, SlotNotCoveredError)
+
+
 def connect(url: str) -> Connection:
     """A pool of connections whose calls fail after TIMEOUT_S; nothing is sent yet."""
     timeouts = {"socket_timeout": TIMEOUT_S, "socket_connect_timeout": TIMEOUT_S}
@@ -42,7 +48,7 @@ def connect(url: str) -> Connection:
         return redis.asyncio.from_url(url, **timeouts, retry=retry)
     scheme, credentials, nodes = cluster[1], cluster[2] or "", cluster[3].split(",")
     others = [redis.asyncio.connection.parse_url(f"redis://{node}") for node in nodes[1:]]
-    return RedisCluster.from_url(
+    return _Cluster.from_url(
         f"{scheme}://{credentials}{nodes[0]}",
         **timeouts,
         retry=retry,
@@ -79,9 +85,11 @@ def call(connection: Connection, script: str, keys: Sequence[str], *arguments: E
     return connection.eval(script, len(keys), *keys, *arguments)
 
 
-def everywhere(connection: Connection) -> dict[str, Any]:
-    """Arguments of a command that is for every node, replicas too."""
-    return {"target_nodes": connection.get_nodes()} if isinstance(connection, RedisCluster) else {}
+def nodes(connection: Connection) -> dict[str, dict[str, Any]]:
+    """Every node by its name, replicas too: arguments of a command that is for it. A single Redis has no name."""
+    if not isinstance(connection, RedisCluster):
+        return {"": {}}
+    return {str(node.name): {"target_nodes": node} for node in connection.get_nodes()}
 
 
 async def subscriber(connection: Connection) -> Any:

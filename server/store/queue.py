@@ -1,15 +1,17 @@
 """Votes that wait for their pairs to be scored: a consumer group of the vote streams for each bundle."""
 
+import logging
 import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from redis.exceptions import ResponseError
-
-from server.store.connection import N_SHARDS, Connection, mapped
+from server.errors import StoreUnavailable
+from server.store.connection import N_SHARDS, Connection, call, mapped
 from server.store.votes import parse_vote
+
+log = logging.getLogger(__name__)
 
 ABANDONED_MS = 300_000
 """A vote that a scorer took, and has not held on to for so long, goes to another one."""
@@ -17,6 +19,25 @@ CLAIM_S = 30.0
 """Between looks for votes that were abandoned."""
 SHARDS_AT_ONCE = 4
 """Commands for all of them would keep the event loop from everybody else for 5 ms."""
+
+_TAKE = """
+local stream, group, consumer, n_votes = KEYS[1], ARGV[1], ARGV[2], ARGV[4]
+local function ask(...)
+  local answer = redis.pcall(...)
+  if answer and answer.err then
+    redis.call('XGROUP', 'CREATE', stream, group, '0', 'MKSTREAM')
+    answer = redis.call(...)
+  end
+  return answer
+end
+local abandoned = {}
+if ARGV[3] ~= '' then
+  abandoned = ask('XAUTOCLAIM', stream, group, consumer, ARGV[3], '0-0', 'COUNT', n_votes, 'JUSTID')[2]
+end
+local new = ask('XREADGROUP', 'GROUP', group, consumer, 'COUNT', n_votes, 'STREAMS', stream, '>')
+return {abandoned, new and new[1][2] or {}}
+"""
+"""Of abandoned votes only the ids are asked: what Redis says of one that was taken back differs between versions."""
 
 
 @dataclass(frozen=True)
@@ -48,44 +69,42 @@ class Queue:
         found: list[Unscored] = []
         claims = time.monotonic() >= self._next_claim_s
         for first in range(0, N_SHARDS, SHARDS_AT_ONCE):
-            found += await self._take(range(first, min(first + SHARDS_AT_ONCE, N_SHARDS)), n_votes, claims)
+            try:
+                found += await self._take(range(first, min(first + SHARDS_AT_ONCE, N_SHARDS)), n_votes, claims)
+            except StoreUnavailable:
+                if not found:
+                    raise
+                return found  # these would wait until they count as abandoned
         if claims:
             self._next_claim_s = time.monotonic() + CLAIM_S
         return found
 
     async def _take(self, shards: range, n_votes: int, claims: bool) -> list[Unscored]:
-        """`take` from some shards: first what was abandoned, if it is time to look for that, and then new votes."""
-        group, consumer = self._group, self._consumer
-        streams = [f"idiolect:{{{number}}}:votes" for number in shards]
+        """`take` from some shards: first what was abandoned, if it is time to look for that, and then new votes.
+
+        Leaves out shards of a cluster's node that does not answer; raises StoreUnavailable when all of them do not.
+        """
         async with mapped():
             pipeline = self._redis.pipeline(transaction=False)
-            for stream in streams if claims else ():
-                # Ids only: what Redis says of an abandoned vote that was taken back differs between versions.
-                pipeline.xautoclaim(stream, group, consumer, ABANDONED_MS, count=n_votes, justid=True)
-            for stream in streams:
-                pipeline.xreadgroup(group, consumer, {stream: ">"}, count=n_votes)
+            for number in shards:
+                limits = [ABANDONED_MS if claims else "", n_votes]
+                call(pipeline, _TAKE, [f"idiolect:{{{number}}}:votes"], self._group, self._consumer, *limits)
             answers = await pipeline.execute(raise_on_error=False)
-            if any(isinstance(answer, ResponseError) and "NOGROUP" in str(answer) for answer in answers):
-                await self._create_group(streams)
-                return []
-            for answer in answers:
-                if isinstance(answer, Exception):
-                    raise answer
-        abandoned, new = answers[: -len(streams)], answers[-len(streams) :]
+            failed = [answer for answer in answers if isinstance(answer, Exception)]
+            if len(failed) == len(answers):
+                raise failed[0]
         found = []
-        for number, ids in zip(shards, abandoned, strict=False):
-            for claimed in ids:
-                found.append(Unscored((number, claimed.decode()), await self._read(number, claimed)))
-        for number, replies in zip(shards, new, strict=True):
-            for _, entries in replies:
-                found += [Unscored((number, one.decode()), parse_vote(fields)) for one, fields in entries]
+        for number, answer in zip(shards, answers, strict=True):
+            if isinstance(answer, Exception):
+                log.warning("votes of shard %d wait for scoring: %s", number, answer)
+                continue
+            abandoned, new = answer
+            for stream_id in abandoned:
+                found.append(Unscored((number, stream_id.decode()), await self._read(number, stream_id)))
+            for stream_id, fields in new:
+                vote = parse_vote(dict(zip(fields[::2], fields[1::2], strict=True)))
+                found.append(Unscored((number, stream_id.decode()), vote))
         return found
-
-    async def _create_group(self, streams: Sequence[str]) -> None:
-        pipeline = self._redis.pipeline(transaction=False)
-        for stream in streams:
-            pipeline.xgroup_create(stream, self._group, id="0", mkstream=True)
-        await pipeline.execute(raise_on_error=False)  # where it is there already, that is an error
 
     async def _read(self, number: int, stream_id: bytes) -> dict[str, Any] | None:
         async with mapped():

@@ -33,8 +33,8 @@ from tqdm import tqdm
 from idiolect.user_model import Array
 from server.store.breaker import Breaker
 from server.store.changes import CHANNEL, PUBLISH_CHANGE, Changes
-from server.store.codes import CodeTable, place
-from server.store.connection import N_SHARDS, STORE_ERRORS, call, connect, count, digest, everywhere, mapped, shard
+from server.store.codes import READ_CODE, CodeTable, place
+from server.store.connection import N_SHARDS, STORE_ERRORS, call, connect, count, digest, mapped, nodes, shard
 from server.store.generations import Generations
 from server.store.margins import MarginTable
 from server.store.queue import Queue
@@ -45,6 +45,14 @@ log = logging.getLogger(__name__)
 REWRITE_RETRY_S = 1.0
 PIPELINE_BYTES = 1 << 18
 """Small enough that one pipeline is sent well within the timeout, whatever the size of a code."""
+
+_USER = (
+    READ_CODE
+    + """
+return {read_code(KEYS[1], ARGV[1]), unpack(redis.call('MGET', unpack(KEYS, 2)))}
+"""
+)
+"""A script and no pipeline: a cluster's client closes its connections to all nodes when one is silent in a pipeline."""
 
 _PUT_INFERRED = (
     PUBLISH_CHANGE
@@ -154,17 +162,7 @@ class Store:
         key, field = table.place(user_id)
         names = _keys(user_id, f"inferred:{table.bundle_id}", "count", "revision", "profile")
         async with self._breaker.spared(key):
-            pipeline = self._redis.pipeline(transaction=False)
-            pipeline.hget(key, field) if field else pipeline.get(key)
-            pipeline.execute_command("MGET", *names)  # a cluster's pipeline has no mget()
-            try:
-                trained, counted = await pipeline.execute()
-            except ResponseError as error:
-                if "WRONGTYPE" not in str(error):
-                    raise
-                # A record like any other that we did not write: unusable.
-                trained, counted = b"", await self._redis.mget(names)
-        inferred, votes, revision, profile = counted
+            trained, inferred, votes, revision, profile = await call(self._redis, _USER, [key, *names], field)
         seen, record = 0, b""
         if isinstance(inferred, bytes) and len(inferred) >= _REVISION.size:
             seen, record = _REVISION.unpack_from(inferred)[0], inferred[_REVISION.size :]
@@ -236,24 +234,31 @@ class Store:
         self.changes.heard(user_id, erased=True)
         self._rewrite_wanted.set()
         if self._rewriting is None:
-            self._rewriting = asyncio.create_task(self._rewrite_log())
+            self._rewriting = asyncio.create_task(self._rewrite_logs())
         return Erased(*counts)
 
-    async def _rewrite_log(self) -> None:
-        """What is deleted stays in Redis's append-only file until that is written anew, after each erasure."""
+    async def _rewrite_logs(self) -> None:
+        """What is deleted stays in a node's append-only file until that is written anew, after each erasure."""
         while True:
             await self._rewrite_wanted.wait()
-            try:
-                await self._redis.bgrewriteaof(**everywhere(self._redis))
-                self._rewrite_wanted.clear()
-            except ResponseError as error:
-                if "in progress" not in str(error):
-                    # Whoever runs this Redis has reserved the command, say.
-                    log.warning("Redis does not rewrite its append-only file: %s", error)
-                    self._rewrite_wanted.clear()
-            except STORE_ERRORS as error:
-                log.debug("redis: %s", type(error).__name__)
-            await asyncio.sleep(REWRITE_RETRY_S)
+            self._rewrite_wanted.clear()
+            left = set(nodes(self._redis))
+            while left := {name for name in left & nodes(self._redis).keys() if not await self._rewrites_log(name)}:
+                await asyncio.sleep(REWRITE_RETRY_S)
+
+    async def _rewrites_log(self, name: str) -> bool:
+        """Whether a node has begun to, or never will."""
+        try:
+            await self._redis.bgrewriteaof(**nodes(self._redis)[name])
+        except ResponseError as error:
+            if "in progress" in str(error):
+                return False
+            # Whoever runs this Redis has reserved the command, say.
+            log.warning("Redis does not rewrite its append-only file: %s", error)
+        except STORE_ERRORS as error:
+            log.debug("redis: %s", type(error).__name__)
+            return False
+        return True
 
 
 def _keys(user_id: str, *names: str) -> list[str]:

@@ -15,7 +15,7 @@ from typing import Any
 from idiolect.bank import pair_id
 from server.errors import IdempotencyConflict, RequestError
 from server.store.changes import PUBLISH_CHANGE, Changes
-from server.store.codes import CodeTable
+from server.store.codes import READ_CODE, CodeTable
 from server.store.connection import N_SHARDS, Connection, call, count, mapped, shard
 
 KEY_TTL_S = 30 * 24 * 3600
@@ -71,15 +71,12 @@ return redis.call('DECR', KEYS[3])
 """
 )
 
-_GIVEN = """
-local trained
-if ARGV[1] == '' then
-  trained = redis.call('GET', KEYS[3])
-else
-  trained = redis.call('HGET', KEYS[3], ARGV[1])
-end
-return {redis.call('HGETALL', KEYS[1]), redis.call('GET', KEYS[2]), trained}
+_GIVEN = (
+    READ_CODE
+    + """
+return {redis.call('HGETALL', KEYS[1]), redis.call('GET', KEYS[2]), read_code(KEYS[3], ARGV[1])}
 """
+)
 """A script, since a cluster's client blocks the event loop in transactions."""
 
 _TOUCH = (

@@ -30,7 +30,7 @@ from training.demo_model import demo_model
 
 COMMAND = "make engine-settings"
 OUT = ROOT / "docs" / "results" / "engine_settings.json"
-N_REQUESTS, N_CALLERS, MAX_TOKENS, N_PAIRS = 32, 16, 48, 5
+N_REQUESTS, N_CALLERS, MAX_TOKENS, N_PAIRS = 16, 16, 48, 5
 CHANGES: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
     "a core kept for the scheduler": ({}, {"VLLM_CPU_NUM_OF_RESERVED_CPU": "1"}),
     "blocks of 128 tokens": ({"block_size": 128}, {}),
@@ -38,6 +38,7 @@ CHANGES: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
     "steps of 512 tokens": ({"max_num_batched_tokens": 512}, {}),
     "8 requests at once": ({"max_num_seqs": 8}, {}),
     "bfloat16": ({"dtype": "bfloat16"}, {}),
+    "compiled": ({"enforce_eager": False}, {}),
 }
 """Name -> changed arguments, and changed environment variables."""
 

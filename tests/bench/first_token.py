@@ -129,7 +129,8 @@ async def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         bundles = {
-            place: many_users(folder / f"{place}-bundle", N_USERS, place) for place in ("after_system", "after_bos")
+            place: many_users(folder / f"{place}-bundle", N_USERS, placement=place)
+            for place in ("after_system", "after_bos")
         }
         with (
             ours(folder / "after_system", bundles["after_system"]) as (after_system, _),

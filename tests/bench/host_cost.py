@@ -3,10 +3,16 @@
 Our engine in process on a tiny random model, one new token a request: with user tokens, each request another user who
 is looked up in Redis, and without. CPU time of every process that takes part (this one, vLLM's engine and worker,
 Redis), prompts of 128 and of 1,900 random tokens. The model's own work on the user tokens is in it.
+
+One request at a time, and eight at once. vLLM's worker spins while it waits for work, so that one at a time it adds the
+time of the lookup once more; eight at once it never waits, but all processes take turns on the cores, and the numbers
+scatter. OpenMP's own spinning is switched off.
 """
 
 import asyncio
+import itertools
 import json
+import os
 import sys
 import tempfile
 from collections import defaultdict
@@ -18,6 +24,7 @@ from uuid import uuid4
 
 import numpy as np
 import psutil
+import uvloop
 
 from server.engine.engine import Engine, EngineConfig, Sampling
 from server.engine.injection import Placed
@@ -26,15 +33,18 @@ from server.personalize import Personalizer
 from server.store.codes import CodeTable
 from server.store.store import Store
 from tests.bench.load import everyone
-from tests.bench.million_users import many_users
+from tests.bench.sides import many_users
 from tests.live import ROOT, Redis
 from tests.record import provenance, record
+from tests.unit.tiny import tiny_bundle
+from training.demo_model import demo_model
 
 COMMAND = "make host-cost"
 OUT = ROOT / "docs" / "results" / "host_cost.json"
 N_USERS = 100_000
 LENGTHS = (128, 1900)
-N_REQUESTS, N_CALLERS, N_PAIRS = 192, 8, 21
+CALLERS = (1, 8)
+N_REQUESTS, N_WARM_UP, N_PAIRS = 192, 2, 21
 
 
 def cpu_s(redis_pid: int) -> dict[str, float]:
@@ -58,11 +68,11 @@ class Host:
         self._rng = np.random.default_rng(0)
         self._users = everyone(N_USERS)
 
-    async def cpu_ms(self, n_tokens: int, personalized: bool) -> dict[str, float]:
+    async def cpu_ms(self, n_tokens: int, n_callers: int, personalized: bool) -> dict[str, float]:
         """CPU milliseconds a request of each process and of all, over a window of them."""
         prompts = iter(self._rng.integers(100, 1000, size=(N_REQUESTS, n_tokens)).tolist())
         before = cpu_s(self._redis_pid)
-        await asyncio.gather(*(self._call(prompts, personalized) for _ in range(N_CALLERS)))
+        await asyncio.gather(*(self._call(prompts, personalized) for _ in range(n_callers)))
         taken = {name: 1000 * (after - before[name]) / N_REQUESTS for name, after in cpu_s(self._redis_pid).items()}
         return taken | {"all": sum(taken.values())}
 
@@ -79,7 +89,8 @@ class Host:
 
 
 async def measure(folder: Path, store_process: Redis) -> dict[str, Any]:
-    bundle, model = many_users(folder, N_USERS)
+    small, model, _ = tiny_bundle(folder / "small", demo_model())
+    bundle = many_users(folder / "bundle", N_USERS, like=small)
     store, table = Store(store_process.url), CodeTable.of(bundle)
     await store.load_codes(table, bundle.user_ids, bundle.codes)
     watching = asyncio.create_task(store.changes.watch())
@@ -88,38 +99,43 @@ async def measure(folder: Path, store_process: Redis) -> dict[str, Any]:
     host = Host(engine, Personalizer(bundle, store, Learner(bundle, store)), store_process.process.pid)
     found: dict[str, Any] = {}
     try:
-        for _ in range(2):
-            for n_tokens in LENGTHS:
-                for personalized in (True, False):
-                    await host.cpu_ms(n_tokens, personalized)
-        pairs: dict[int, list[tuple[dict[str, float], dict[str, float]]]] = {n_tokens: [] for n_tokens in LENGTHS}
-        for turn in range(N_PAIRS):
-            for n_tokens in LENGTHS:
+        cases = list(itertools.product(CALLERS, LENGTHS))
+        pairs: dict[tuple[int, int], list[tuple[dict[str, float], dict[str, float]]]] = {case: [] for case in cases}
+        for turn in range(N_WARM_UP + N_PAIRS):
+            for n_callers, n_tokens in cases:
                 order = (True, False) if turn % 2 else (False, True)
-                both = {personalized: await host.cpu_ms(n_tokens, personalized) for personalized in order}
-                pairs[n_tokens].append((both[True], both[False]))
-        for n_tokens, measured in pairs.items():
-            added = {name: [one[name] - other[name] for one, other in measured] for name in measured[0][0]}
-            low, high = np.percentile(added["all"], [25, 75])
-            found[f"{n_tokens}_tokens"] = {
-                "added_ms": {name: round(median(each), 3) for name, each in added.items()},
-                "quartiles_of_all_ms": [round(low, 3), round(high, 3)],
-                "plain_ms": round(median(plain["all"] for _, plain in measured), 3),
-            }
+                both = {with_user: await host.cpu_ms(n_tokens, n_callers, with_user) for with_user in order}
+                pairs[n_callers, n_tokens].append((both[True], both[False]))
+        for n_callers in CALLERS:
+            short, long = (summary(pairs[n_callers, n_tokens][N_WARM_UP:]) for n_tokens in LENGTHS)
+            ratio = round(long["added_ms"]["all"] / short["added_ms"]["all"], 3)
+            lengths = {f"{n_tokens}_tokens": one for n_tokens, one in zip(LENGTHS, (short, long), strict=True)}
+            found[f"{n_callers}_at_once"] = {**lengths, "long_over_short": ratio}
     finally:
         engine.close()
         watching.cancel()
         await store.close()
-    short, long = (found[f"{n_tokens}_tokens"]["added_ms"]["all"] for n_tokens in LENGTHS)
-    return found | {"long_over_short": round(long / short, 3), "pairs": N_PAIRS, "requests_a_window": N_REQUESTS}
+    return found | {"pairs": N_PAIRS, "requests_a_window": N_REQUESTS}
+
+
+def summary(pairs: list[tuple[dict[str, float], dict[str, float]]]) -> dict[str, Any]:
+    """Medians of what a user adds, and of what a request costs without."""
+    added = {name: [one[name] - other[name] for one, other in pairs] for name in pairs[0][0]}
+    low, high = np.percentile(added["all"], [25, 75])
+    return {
+        "added_ms": {name: round(median(each), 3) for name, each in added.items()},
+        "quartiles_of_all_ms": [round(low, 3), round(high, 3)],
+        "plain_ms": round(median(plain["all"] for _, plain in pairs), 3),
+    }
 
 
 def main() -> None:
+    os.environ["OMP_WAIT_POLICY"] = "passive"
     with tempfile.TemporaryDirectory() as name:
         store = Redis(Path(name) / "redis")
         store.start()
         try:
-            value = asyncio.run(measure(Path(name), store))
+            value = uvloop.run(measure(Path(name), store))
         finally:
             store.stop()
     sys.stdout.write(json.dumps(value, indent=2) + "\n")

@@ -7,8 +7,8 @@ median of their ratios, with all of them beside it.
 import asyncio
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
@@ -55,29 +55,58 @@ def zipf(n_users: int, seed: int, exponent: float = 1.1) -> Iterator[str]:
         yield from (f"user-{number:07d}" for number in np.searchsorted(cumulative, rng.random(1000)))
 
 
+@dataclass
+class _Caller:
+    """Asks for replies and checks them."""
+
+    http: httpx.AsyncClient
+    path: str
+    body: Body
+    n_tokens: int = 0
+    latencies_s: list[float] = field(default_factory=list)
+
+    async def ask(self, user: str) -> None:
+        asked, began = self.body(user), time.perf_counter()
+        answer = await self.http.post(self.path, json=asked)
+        self.latencies_s.append(time.perf_counter() - began)
+        assert answer.status_code == 200, answer.text
+        reply = answer.json()
+        self.n_tokens += reply["usage"]["completion_tokens"]
+        if "user_id" in asked:
+            assert reply["personalization"]["state"] == "stored", reply
+
+    def window(self, seconds: float) -> Window:
+        return Window(self.n_tokens, seconds, tuple(self.latencies_s))
+
+
 async def drive(url: str, path: str, body: Body, users: Iterator[str], n_requests: int, n_callers: int) -> Window:
     """`n_requests` from `n_callers` callers, each with one request under way at a time."""
-    latencies: list[float] = []
-    n_tokens = 0
-    left = iter(range(n_requests))
-
-    async def call(http: httpx.AsyncClient) -> None:
-        nonlocal n_tokens
-        for _ in left:
-            began = time.perf_counter()
-            asked = body(next(users))
-            answer = await http.post(path, json=asked)
-            latencies.append(time.perf_counter() - began)
-            assert answer.status_code == 200, answer.text
-            reply = answer.json()
-            n_tokens += reply["usage"]["completion_tokens"]
-            if "user_id" in asked:
-                assert reply["personalization"]["state"] == "stored", reply
-
     async with httpx.AsyncClient(base_url=url, timeout=600) as http:
-        began = time.perf_counter()
-        await asyncio.gather(*(call(http) for _ in range(n_callers)))
-        return Window(n_tokens, time.perf_counter() - began, tuple(latencies))
+        caller, left, began = _Caller(http, path, body), iter(range(n_requests)), time.perf_counter()
+
+        async def call() -> None:
+            for _ in left:
+                await caller.ask(next(users))
+
+        await asyncio.gather(*(call() for _ in range(n_callers)))
+        return caller.window(time.perf_counter() - began)
+
+
+async def at_random(work: Iterator[Coroutine[Any, Any, None]], n: int, per_second: float) -> None:
+    """Begin `n` works at random moments (a Poisson process), as many callers do who know nothing of each other."""
+    began, begun = time.perf_counter(), []
+    for due_s in np.cumsum(np.random.default_rng(0).exponential(1 / per_second, size=n)):
+        await asyncio.sleep(max(0.0, began + due_s - time.perf_counter()))
+        begun.append(asyncio.create_task(next(work)))
+    await asyncio.gather(*begun)
+
+
+async def arrive(url: str, path: str, body: Body, users: Iterator[str], n_requests: int, per_second: float) -> Window:
+    """`n_requests` at random moments."""
+    async with httpx.AsyncClient(base_url=url, timeout=600, limits=httpx.Limits(max_connections=None)) as http:
+        caller, began = _Caller(http, path, body), time.perf_counter()
+        await at_random((caller.ask(user) for user in users), n_requests, per_second)
+        return caller.window(time.perf_counter() - began)
 
 
 async def paired(a: Measure, b: Measure, n_pairs: int) -> dict[str, Any]:

@@ -1,21 +1,23 @@
 """make million-users (D7, D8): what a million users cost Redis and the server's memory, and how fast they are found.
 
 Cluster users (K = 16) of a tiny random model: none of this depends on the model. The codes are loaded as a starting
-server loads them, into a durable Redis. Then callers of POST /generate ask for replies, one and eight at once, each for
-another user, and then for a thousand users again and again: lookup times are the server's own histogram. At last every
-user is read once through GET /users/{id}, which looks a user up as every request does: memory is the resident size of
-the server.
+server loads them, into a durable Redis. Then replies are asked for at random moments, at half of the rate that the
+server can take, each for another user, and then for a thousand users again and again: lookup times are the server's
+own histogram. Once as we set vLLM up on two cores, where its worker computes on both, and once with a core that it
+leaves to others. And every user is read once through GET /users/{id}, which looks a user up as every request does:
+memory is the resident size of the server.
 """
 
 import argparse
 import asyncio
 import itertools
 import json
-import shutil
+import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +27,12 @@ import numpy as np
 import psutil
 import redis
 
-from idiolect.base_model import identify
-from idiolect.bundle import Bundle, write_bundle
-from idiolect.manifest import AdapterWeights
-from idiolect.user_model import UserModel
+from idiolect.bundle import Bundle
 from server.store.codes import CodeTable
 from server.store.store import Store
-from tests.bench.load import drive, everyone
+from tests.bench.load import arrive, at_random, drive, everyone
 from tests.bench.metrics import histogram, slowest
+from tests.bench.sides import many_users
 from tests.live import ROOT, Redis, running_server
 from tests.record import provenance, record
 from tests.unit.tiny import tiny_bundle
@@ -40,30 +40,9 @@ from training.demo_model import demo_model
 
 COMMAND = "make million-users"
 OUT = ROOT / "docs" / "results" / "million_users.json"
-LOOKUPS = ("lookup_ms", "lookup_ms_without_replies")
-K = 16
+LOOKUPS = ("lookup_ms", "lookup_ms_without_replies", "lookup_ms_with_a_core_beside_the_model")
 N_CALLERS = 8
-N_LOOKUPS, N_HOT, REPLY_TOKENS = 2000, 1000, 8
-
-
-def many_users(folder: Path, n_users: int) -> tuple[Bundle, Path]:
-    """A bundle of `n_users` cluster users with random weights, for a tiny model that vLLM can serve."""
-    small, model, _ = tiny_bundle(folder / "small", demo_model())
-    adapter, rng = small.adapter_path, np.random.default_rng(0)
-    assert adapter is not None
-    basis = rng.normal(size=(K, 4, small.user_model.hidden_size)).astype(np.float32)
-    bundle = write_bundle(
-        folder / "bundle",
-        base_model=identify(model),
-        layout=small.manifest.layout,
-        user_model=UserModel("cluster", basis, np.full(K, 1 / K, np.float32)),
-        user_ids=[f"user-{number:07d}" for number in range(n_users)],
-        codes=rng.dirichlet(np.full(K, 0.3), size=n_users).astype(np.float32),
-        weights=AdapterWeights.model_validate(small.manifest.weights.model_dump()),
-        write_weights=lambda to: [shutil.copy(file, to) for file in adapter.iterdir()] and None,
-        training={},
-    )
-    return bundle, model
+N_LOOKUPS, N_HOT, REPLY_TOKENS, LOAD = 2000, 1000, 8, 0.5
 
 
 async def load(url: str, bundle: Bundle) -> dict[str, Any]:
@@ -97,27 +76,40 @@ async def lookup_ms(url: str, http: httpx.Client, n_users: int) -> dict[str, dic
     def body(user: str) -> dict[str, Any]:
         return {"prompt": f"What of {next(numbers)}?", "user_id": user, "max_tokens": REPLY_TOKENS}
 
-    async def measure(source: str, users: Iterator[str], n_callers: int) -> dict[str, float]:
+    async def measure(source: str, users: Iterator[str]) -> dict[str, float]:
         before = lookups(http, source)
-        window = await drive(url, "/generate", body, users, N_LOOKUPS, n_callers)
-        rate = {"requests_a_second": round(N_LOOKUPS / window.seconds, 1)}
-        return percentiles(lookups(http, source), before) | rate
+        await arrive(url, "/generate", body, users, N_LOOKUPS, per_second)
+        return percentiles(lookups(http, source), before)
 
-    await drive(url, "/generate", body, everyone(N_HOT), N_LOOKUPS, N_CALLERS)  # warm up
-    new = everyone(n_users, first=N_HOT)
-    return {
-        f"{source}, {n_callers} at once": await measure(source, users, n_callers)
-        for source, users in (("store", new), ("cache", everyone(N_HOT)))
-        for n_callers in (1, N_CALLERS)
-    }
+    # What is left of the capacity when all callers wait for a reply all the time is headroom.
+    warm = await drive(url, "/generate", body, everyone(N_HOT), N_LOOKUPS, N_CALLERS)
+    per_second = LOAD * N_LOOKUPS / warm.seconds
+    store = await measure("store", everyone(n_users, first=N_HOT))
+    return {"requests_a_second": round(per_second, 1), "store": store, "cache": await measure("cache", everyone(N_HOT))}
 
 
-async def read(url: str, user_ids: Iterable[str]) -> None:
-    """Read users one after another."""
-    async with aiohttp.ClientSession() as http:
-        for user_id in user_ids:
-            async with http.get(f"{url}/users/{user_id}") as answer:
-                assert b'"state":"stored"' in await answer.read()
+async def read(http: aiohttp.ClientSession, user_id: str) -> None:
+    async with http.get(f"/users/{user_id}") as answer:
+        assert b'"state":"stored"' in await answer.read()
+
+
+async def read_all(url: str, user_ids: Sequence[str]) -> float:
+    """Read users, N_CALLERS at once; how many a second."""
+    began, left = time.monotonic(), iter(user_ids)
+    async with aiohttp.ClientSession(url) as http:
+
+        async def call() -> None:
+            for user_id in left:
+                await read(http, user_id)
+
+        await asyncio.gather(*(call() for _ in range(N_CALLERS)))
+    return len(user_ids) / (time.monotonic() - began)
+
+
+async def read_at_random(url: str, user_ids: Sequence[str], per_second: float) -> None:
+    """Read users at random moments, as independent callers do."""
+    async with aiohttp.ClientSession(url) as http:
+        await at_random((read(http, user_id) for user_id in user_ids), len(user_ids), per_second)
 
 
 def resident(pid: int) -> dict[str, float]:
@@ -136,24 +128,34 @@ def lookups(http: httpx.Client, source: str) -> dict[float, float]:
 async def touch_everyone(url: str, pid: int, http: httpx.Client, user_ids: list[str]) -> dict[str, Any]:
     """Resident memory after each tenth of the users, and bounds of the lookups' times while nobody asks for replies."""
     sizes = []
-    part = len(user_ids) // 10
-    before = lookups(http, "store")
+    part, per_second = len(user_ids) // 10, 0.0
     for first in range(0, len(user_ids), part):
-        began = time.monotonic()
-        await asyncio.gather(*(read(url, user_ids[first + n : first + part : N_CALLERS]) for n in range(N_CALLERS)))
+        per_second = await read_all(url, user_ids[first : first + part])
         sizes.append({"users": first + part, **resident(pid)})
-        sys.stderr.write(f"{sizes[-1]}, {part / (time.monotonic() - began):.0f} users a second\n")
-    after, cached = lookups(http, "store"), lookups(http, "cache")
-    await asyncio.gather(*(read(url, user_ids[-N_HOT:] * (N_LOOKUPS // N_HOT)) for _ in range(N_CALLERS)))
+        sys.stderr.write(f"{sizes[-1]}, {per_second:.0f} users a second\n")
     last_over_first = {which: round(sizes[-1][which] / sizes[0][which], 4) for which in ("server", "all")}
+    found: dict[str, Any] = {"requests_a_second": round(LOAD * per_second, 1)}
+    # By now the first ones are forgotten, and the last ones are remembered.
+    for source, those in (("store", user_ids[:N_LOOKUPS]), ("cache", user_ids[-N_LOOKUPS:])):
+        before = lookups(http, source)
+        await read_at_random(url, those, LOAD * per_second)
+        found[source] = percentiles(lookups(http, source), before)
     return {
         "resident_mib": sizes,
         "resident_last_over_first": last_over_first,
-        "lookup_ms_without_replies": {
-            "store": percentiles(after, before),
-            "cache": percentiles(lookups(http, "cache"), cached),
-        },
+        "lookup_ms_without_replies": found,
     }
+
+
+@contextmanager
+def server(folder: Path, settings: dict[str, str]) -> Iterator[tuple[str, httpx.Client, int]]:
+    """Our server: its URL, a client for it, and its process."""
+    with (
+        (folder / "server.log").open("ab") as log,
+        running_server(log, **settings) as (url, process),
+        httpx.Client(base_url=url, timeout=60) as http,
+    ):
+        yield url, http, process.pid
 
 
 def main() -> None:
@@ -162,7 +164,8 @@ def main() -> None:
     n_users: int = parser.parse_args().users
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        bundle, model = many_users(folder, n_users)
+        small, model, _ = tiny_bundle(folder / "small", demo_model())
+        bundle = many_users(folder / "bundle", n_users, like=small)
         store = Redis(folder / "redis")
         store.start()
         try:
@@ -170,14 +173,14 @@ def main() -> None:
             sys.stderr.write(f"{value}\n")
             settings = {"bundle": str(bundle.path), "model": str(model), "redis_url": store.url}
             settings |= {"cache_dir": str(folder / "cache")}
-            with (
-                (folder / "server.log").open("wb") as log,
-                running_server(log, **settings) as (url, process),
-                httpx.Client(base_url=url, timeout=60) as http,
-            ):
+            with server(folder, settings) as (url, http, pid):
                 value["lookup_ms"] = asyncio.run(lookup_ms(url, http, n_users))
                 sys.stderr.write(f"{value}\n")
-                value |= asyncio.run(touch_everyone(url, process.pid, http, list(bundle.user_ids)))
+                value |= asyncio.run(touch_everyone(url, pid, http, list(bundle.user_ids)))
+            # As where the model computes on a GPU: the server does not wait for its turn.
+            os.environ["VLLM_CPU_NUM_OF_RESERVED_CPU"] = "1"
+            with server(folder, settings) as (url, http, _):
+                value["lookup_ms_with_a_core_beside_the_model"] = asyncio.run(lookup_ms(url, http, n_users))
         finally:
             store.stop()
     sys.stdout.write(json.dumps(value, indent=2) + "\n")

@@ -1,11 +1,8 @@
-"""make peers (D4, D5): user tokens against what a team would use instead, on the same engine and machine.
+"""make peers (D4): user tokens against what a team would use instead, on the same engine and machine.
 
-D4: one LoRA per user in vLLM. The adapters are the demo's, once for each user, as large as ours; `vllm serve` with the
-settings of our engine and one server for each `max_loras`, of which the best counts. With 1,000 users its cache in host
-memory holds 64 adapters, and the others are read from disk, as they must be when users are many.
-
-D5: the paper's generation protocol, in our own writing: Hugging Face, one prompt at a time, user tokens before the
-prompt as embeddings, no KV cache.
+D4: one LoRA per user in vLLM. The adapters are as large as ours, one for each user, and like ours without effect;
+`vllm serve` with the settings of our engine and one server for each `max_loras`, of which the best counts. With 1,000
+users its cache in host memory holds 64 adapters, and the others are read from disk, as they must be with many users.
 
 And vLLM's own prompt embeddings over HTTP, where the caller sends the whole prompt as vectors.
 """
@@ -17,7 +14,6 @@ import itertools
 import json
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,7 +22,7 @@ import torch
 
 from idiolect.bundle import Bundle
 from tests.bench.load import drive, everyone, paired, uniform
-from tests.bench.sides import chat_body, conversation, generate_body, many_users, ours, vllm_serve
+from tests.bench.sides import chat_body, conversation, generate_body, many_users, ours, vllm_serve, write_idle_adapter
 from tests.live import DEMO_BUNDLE, ROOT
 from tests.record import provenance, record
 from training.demo_model import demo_model
@@ -38,17 +34,15 @@ N_REQUESTS, N_CALLERS, MAX_TOKENS, N_PAIRS = 64, 32, 32, 5
 CASES = {8: (8, 32), 32: (1, 32, 64)}
 """`max_loras` -> users in flight."""
 N_CPU_LORAS = 64
-PAPER_TOKENS, PAPER_REQUESTS = 128, 32
 
 
 def adapters(folder: Path, n_users: int) -> list[str]:
     """Arguments of `vllm serve`: an adapter for each of user-0000000 and on."""
-    adapter = Bundle.read(DEMO_BUNDLE).adapter_path
-    assert adapter is not None
-    folder.mkdir()
+    (folder / "adapter").mkdir(parents=True)
+    write_idle_adapter(folder / "adapter", Bundle.read(DEMO_BUNDLE))
     names = [f"user-{number:07d}" for number in range(n_users)]
     for name in names:
-        (folder / name).symlink_to(adapter)
+        (folder / name).symlink_to(folder / "adapter")
     return ["--lora-modules", *(f"{name}={folder / name}" for name in names)]
 
 
@@ -89,37 +83,6 @@ async def over_adapters(url: str, folder: Path) -> dict[str, Any]:
         N_PAIRS,
     )
     return found
-
-
-class PaperProtocol:
-    """Hugging Face as the paper's code generates: one prompt at a time, and no KV cache."""
-
-    def __init__(self, model: Path, bundle: Bundle) -> None:
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-
-        self._model = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).eval()
-        self._tokenizer = AutoTokenizer.from_pretrained(demo_model())
-        self._users, self._bundle = iter(range(len(bundle.user_ids))), bundle
-        self._embed = self._model.get_input_embeddings()
-
-    @torch.no_grad()
-    def tokens_per_s(self) -> float:
-        number = next(self._users)
-        ids = self._tokenizer.apply_chat_template(conversation(number), add_generation_prompt=True, return_dict=True)[
-            "input_ids"
-        ]
-        rows = torch.from_numpy(self._bundle.user_model.user_tokens(self._bundle.codes[number]))
-        embeds = torch.cat([rows, self._embed(torch.tensor(ids))])[None]
-        began = time.perf_counter()
-        new = self._model.generate(
-            inputs_embeds=embeds,
-            attention_mask=torch.ones(embeds.shape[:2], dtype=torch.long),
-            max_new_tokens=PAPER_TOKENS,
-            do_sample=False,
-            use_cache=False,
-            pad_token_id=self._tokenizer.pad_token_id,
-        )
-        return new.shape[1] / (time.perf_counter() - began)
 
 
 class PromptEmbeds:
@@ -165,37 +128,18 @@ async def over_prompt_embeds(url: str, model: Path, bundle: Bundle, folder: Path
     return found | {"request_bytes": {name: len(json.dumps(body)) for name, body in sizes.items()}}
 
 
-async def over_paper(url: str, paper: PaperProtocol) -> dict[str, Any]:
-    """Ours with 32 requests at once over the paper's protocol; tokens a second, replies of up to 128 tokens."""
-    body, users = generate_body(PAPER_TOKENS), everyone(N_USERS)
-
-    async def mine() -> float:
-        return (await drive(url, "/generate", body, users, PAPER_REQUESTS, PAPER_REQUESTS)).tokens_per_s
-
-    async def theirs() -> float:
-        return paper.tokens_per_s()
-
-    return await paired(mine, theirs, N_PAIRS)
-
-
 async def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         bundle = many_users(folder / "bundle", N_USERS)
         with ours(folder / "ours", bundle) as (url, model):
-            paper = await over_paper(url, PaperProtocol(model, bundle))
             embeds = await over_prompt_embeds(url, model, bundle, folder)
             loras = await over_adapters(url, folder)
-    value = {"paper_protocol": paper, "prompt_embeds": embeds, "one_lora_per_user": loras}
+    value = {"prompt_embeds": embeds, "one_lora_per_user": loras}
     sys.stdout.write(json.dumps(value, indent=2) + "\n")
     OUT.write_text(json.dumps({**value, **provenance(COMMAND)}, indent=2) + "\n")
-    evidence = ROOT / "docs" / "evidence.json"
     threshold = "32 users, best max_loras: >= 1.2; 1,000 users: >= 2; ours from 1 to 1,000 users: >= 0.95"
-    record(evidence, "D4", loras, threshold, COMMAND)
-    first = json.loads((OUT.parent / "first_token.json").read_text())
-    value = {"over_paper_protocol": paper, "first_token_of_history": first["history_over_user_tokens"]}
-    threshold = "tokens a second over the paper's protocol: >= 20; first token over 500 tokens of history: >= 3"
-    record(evidence, "D5", value, threshold, COMMAND)
+    record(ROOT / "docs" / "evidence.json", "D4", loras, threshold, COMMAND)
 
 
 if __name__ == "__main__":

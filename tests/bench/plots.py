@@ -13,6 +13,11 @@ from matplotlib.axes import Axes
 from tests.live import ROOT
 
 RESULTS = ROOT / "docs" / "results"
+LOADS = {
+    "lookup_ms": "replies on all cores",
+    "lookup_ms_with_a_core_beside_the_model": "replies on one core",
+    "lookup_ms_without_replies": "no replies",
+}
 
 
 def read(name: str) -> dict[str, Any]:
@@ -42,22 +47,25 @@ def users(panel: Axes) -> None:
 
 def prompt_length(panel: Axes) -> None:
     """CPU milliseconds that personalizing adds to a request, by process."""
-    found = read("host_cost")
+    found = read("host_cost")["8_at_once"]
     lengths = [name for name in found if name.endswith("_tokens")]
     bottom = [0.0] * len(lengths)
     for process in ("server", "redis", "engine", "worker"):
         added = [max(0.0, found[name]["added_ms"][process]) for name in lengths]
         panel.bar([name.removesuffix("_tokens") for name in lengths], added, bottom=bottom, label=process)
         bottom = [one + more for one, more in zip(bottom, added, strict=True)]
-    panel.set(xlabel="prompt tokens", ylabel="added CPU, ms a request", title="Prompt length")
+    panel.set(xlabel="prompt tokens", ylabel="added CPU, ms a request", title="Prompt length, 8 requests at once")
     panel.legend()
 
 
 def lookups(panel: Axes) -> None:
     """Upper bounds of the times from user id to user tokens."""
-    for name, percentiles in read("million_users")["lookup_ms"].items():
-        marks = [f"p{share}" for share in (50, 90, 99)]
-        panel.plot(marks, [percentiles[mark] for mark in marks], marker="o", label=name)
+    found = read("million_users")
+    marks = [f"p{share}" for share in (50, 90, 99)]
+    for name, load in LOADS.items():
+        for source, style in (("store", "-"), ("cache", ":")):
+            values = [found[name][source][mark] for mark in marks]
+            panel.plot(marks, values, style, marker="o", label=f"{source}, {load}")
     panel.set(yscale="log", ylabel="ms, upper bound", title="Lookup of a user, 1,000,000 known")
     panel.legend()
 

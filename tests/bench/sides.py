@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import redis
+from safetensors.numpy import load_file, save_file
 
 from idiolect.bundle import Bundle, write_bundle
 from idiolect.layout import Placement
@@ -23,28 +24,41 @@ from tests.bench.load import Body
 from tests.live import DEMO_BUNDLE, Redis, free_port, running_server, wait_until_ready
 from training.demo_model import demo_model
 
-K = 16
+K, N_USER_TOKENS = 16, 4
 MAX_NUM_SEQS = 64
 
 
-def many_users(folder: Path, n_users: int, placement: Placement = "after_system") -> Bundle:
-    """Cluster users of the demo's adapter, user-0000000 and on, whose user tokens are close to the generic ones."""
-    demo = Bundle.read(DEMO_BUNDLE)
-    adapter, rng = demo.adapter_path, np.random.default_rng(0)
-    assert adapter is not None
-    generic = demo.user_model.user_tokens(demo.user_model.generic_code)
+def many_users(folder: Path, n_users: int, like: Bundle | None = None, placement: Placement | None = None) -> Bundle:
+    """Cluster users of the model of `like` (the demo's), user-0000000 and on, whose user tokens are close to its own.
+
+    The adapter has the size of that of `like` and no effect: the demo's writes short replies to some questions, and
+    sides that do not write equally many tokens cannot be compared.
+    """
+    like = like or Bundle.read(DEMO_BUNDLE)
+    layout, rng = like.manifest.layout, np.random.default_rng(0)
+    generic = like.user_model.user_tokens(like.user_model.generic_code)
+    generic = np.resize(generic, (N_USER_TOKENS, generic.shape[1]))
     basis = generic + 0.05 * generic.std() * rng.normal(size=(K, *generic.shape))
     return write_bundle(
         folder,
-        base_model=demo.manifest.base_model,
-        layout=demo.manifest.layout.model_copy(update={"placement": placement}),
+        base_model=like.manifest.base_model,
+        layout=layout if placement is None else layout.model_copy(update={"placement": placement}),
         user_model=UserModel("cluster", basis.astype(np.float32), np.full(K, 1 / K, np.float32)),
         user_ids=[f"user-{number:07d}" for number in range(n_users)],
         codes=rng.dirichlet(np.full(K, 0.3), size=n_users).astype(np.float32),
-        weights=AdapterWeights.model_validate(demo.manifest.weights.model_dump()),
-        write_weights=lambda to: [shutil.copy(file, to) for file in adapter.iterdir()] and None,
+        weights=AdapterWeights.model_validate(like.manifest.weights.model_dump()),
+        write_weights=lambda to: write_idle_adapter(to, like),
         training={},
     )
+
+
+def write_idle_adapter(folder: Path, like: Bundle) -> None:
+    """An adapter of the same size that adds zero."""
+    assert like.adapter_path is not None
+    shutil.copy(like.adapter_path / "adapter_config.json", folder)
+    weights = load_file(like.adapter_path / "adapter_model.safetensors")
+    idle = {name: np.zeros_like(one) if "lora_B" in name else one for name, one in weights.items()}
+    save_file(idle, folder / "adapter_model.safetensors", {"format": "pt"})
 
 
 @contextmanager
@@ -67,18 +81,20 @@ def ours(folder: Path, bundle: Bundle) -> Iterator[tuple[str, Path]]:
 
 
 @contextmanager
-def vllm_serve(model: Path, log: Path, *more: str) -> Iterator[str]:
-    """`vllm serve` as it comes, with the settings of our engine and `more` arguments; its base URL.
+def vllm_serve(model: Path, log: Path, *more: str, as_it_comes: bool = False) -> Iterator[str]:
+    """`vllm serve` with the settings of our engine, or its own on the same memory, and `more` arguments; its base URL.
 
-    The model is called `plain`.
+    The model is called `plain`, and computes in float32.
     """
     port = free_port()
     arguments = ["--model", str(model), "--served-model-name", "plain", "--port", str(port), "--host", "127.0.0.1"]
-    arguments += ["--dtype", "float32", "--enforce-eager", "--block-size", "32", "--max-num-seqs", str(MAX_NUM_SEQS)]
-    arguments += ["--generation-config", "vllm", "--disable-log-stats", "--scheduling-policy", "priority"]
+    arguments += ["--dtype", "float32"]
     env = os.environ | {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_LOGGING_LEVEL": "WARNING", "VLLM_PLUGINS": ""}
-    if len(os.sched_getaffinity(0)) <= FEW_CORES:
-        env["VLLM_CPU_NUM_OF_RESERVED_CPU"] = "0"
+    if not as_it_comes:
+        arguments += ["--enforce-eager", "--block-size", "32", "--max-num-seqs", str(MAX_NUM_SEQS)]
+        arguments += ["--generation-config", "vllm", "--disable-log-stats", "--scheduling-policy", "priority"]
+        if len(os.sched_getaffinity(0)) <= FEW_CORES:
+            env["VLLM_CPU_NUM_OF_RESERVED_CPU"] = "0"
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *arguments, *more],
@@ -108,8 +124,11 @@ them one after another in the order in which they came."""
 
 
 def conversation(number: int) -> list[dict[str, str]]:
-    """Asks something else for every number, from the first word on, so that nobody finds another's answer cached."""
-    question = f"{number} is a number. What comes to your mind about it?"
+    """Asks something else for every number, from the first word on, so that nobody finds another's answer cached.
+
+    Replies run into their limit, so that both sides of a comparison write equally many tokens.
+    """
+    question = f"{number} is a number. Write a long story in which it matters."
     return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": question}]
 
 

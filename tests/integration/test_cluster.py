@@ -59,7 +59,6 @@ def test_everything_of_a_user_is_there(cluster: Cluster, bundle: Bundle):
                 assert len((await other.store.votes.given(table, user_id)).votes) == 1
 
             queue = one.store.queue(bundle.bundle_id)
-            await queue.take(8)  # makes the groups
             taken = await queue.take(8)
             assert sorted(vote.vote["user_id"] for vote in taken if vote.vote) == sorted(USERS)
             await queue.hold(taken)
@@ -80,7 +79,7 @@ def test_everything_of_a_user_is_there(cluster: Cluster, bundle: Bundle):
         return (who.votes, who.profile) == (1, f"I am {user_id}.")
 
     async def is_gone(cluster: Cluster) -> bool:
-        files = (file for node in cluster.nodes for file in node.folder.glob("append*"))
+        files = (file for node in cluster.nodes for file in node.folder.rglob("append*") if file.is_file())
         return not any(b"I am user-" in file.read_bytes() for file in files)
 
     asyncio.run(scenario())
