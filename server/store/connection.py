@@ -85,6 +85,16 @@ def call(connection: Connection, script: str, keys: Sequence[str], *arguments: E
     return connection.eval(script, len(keys), *keys, *arguments)
 
 
+async def send(pipeline: Any) -> list[Any]:
+    """The answers of a pipeline, or its first error. A cluster's client, left to raise that itself, would close its
+    connections to all nodes and repeat everything."""
+    answers: list[Any] = await pipeline.execute(raise_on_error=False)
+    for answer in answers:
+        if isinstance(answer, Exception):
+            raise answer
+    return answers
+
+
 def nodes(connection: Connection) -> dict[str, dict[str, Any]]:
     """Every node by its name, replicas too: arguments of a command that is for it. A single Redis has no name."""
     if not isinstance(connection, RedisCluster):

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from idiolect.votes import Floats
-from server.store.connection import Connection, call, mapped, shard
+from server.store.connection import Connection, call, mapped, send, shard
 
 TRIES_TTL_S = 24 * 3600
 
@@ -28,7 +28,7 @@ class MarginTable:
             pipeline = self._redis.pipeline(transaction=False)
             for pair in pair_ids:
                 pipeline.hget(f"idiolect:{shard(pair)}:margins:{bundle_id}", pair)
-            found = await pipeline.execute()
+            found = await send(pipeline)
         return {
             pair: np.frombuffer(value, "<f8").astype(np.float64)
             for pair, value in zip(pair_ids, found, strict=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from server.errors import StoreUnavailable
-from server.store.connection import N_SHARDS, Connection, call, mapped
+from server.store.connection import N_SHARDS, Connection, call, mapped, send
 from server.store.votes import parse_vote
 
 log = logging.getLogger(__name__)
@@ -120,7 +120,7 @@ class Queue:
                 pipeline.xclaim(
                     stream, self._group, self._consumer, min_idle_time=0, message_ids=[stream_id], justid=True
                 )
-            await pipeline.execute()
+            await send(pipeline)
 
     async def done(self, votes: Sequence[Unscored]) -> None:
         """These votes need no more scoring under this bundle."""
@@ -128,7 +128,7 @@ class Queue:
             pipeline = self._redis.pipeline(transaction=False)
             for number, stream_id in (vote.place for vote in votes):
                 pipeline.xack(f"idiolect:{{{number}}}:votes", self._group, stream_id)
-            await pipeline.execute()
+            await send(pipeline)
 
     async def backlog(self) -> int:
         """How many votes scorers of this bundle have yet to finish."""

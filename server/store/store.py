@@ -34,7 +34,7 @@ from idiolect.user_model import Array
 from server.store.breaker import Breaker
 from server.store.changes import CHANNEL, PUBLISH_CHANGE, Changes
 from server.store.codes import READ_CODE, CodeTable, place
-from server.store.connection import N_SHARDS, STORE_ERRORS, call, connect, count, digest, mapped, nodes, shard
+from server.store.connection import N_SHARDS, STORE_ERRORS, call, connect, count, digest, mapped, nodes, send, shard
 from server.store.generations import Generations
 from server.store.margins import MarginTable
 from server.store.queue import Queue
@@ -200,10 +200,10 @@ class Store:
                     pipeline.hset(key, mapping=fields) if table.n_buckets else pipeline.set(key, fields[b""])
                     n_bytes += sum(map(len, fields.values()))
                     if n_bytes >= PIPELINE_BYTES:
-                        await pipeline.execute()
+                        await send(pipeline)
                         n_bytes = 0
                     bar.update(len(fields))
-                await pipeline.execute()
+                await send(pipeline)
             # Last, so that it holds for whoever was erased while the codes were on their way, too.
             if erased := await self._erased():
                 for user_id in user_ids:

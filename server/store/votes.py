@@ -16,7 +16,7 @@ from idiolect.bank import pair_id
 from server.errors import IdempotencyConflict, RequestError
 from server.store.changes import PUBLISH_CHANGE, Changes
 from server.store.codes import READ_CODE, CodeTable
-from server.store.connection import N_SHARDS, Connection, call, count, mapped, shard
+from server.store.connection import N_SHARDS, Connection, call, count, mapped, send, shard
 
 KEY_TTL_S = 30 * 24 * 3600
 STREAM_ID = "[0-9]{1,16}-[0-9]{1,16}"
@@ -177,7 +177,7 @@ class VoteLog:
             pipeline = self._redis.pipeline(transaction=False)
             for user_id in user_ids:
                 call(pipeline, _TOUCH, [f"idiolect:{shard(user_id)}:revision:{user_id}"])
-            await pipeline.execute()
+            await send(pipeline)
         for user_id in user_ids:
             self._changes.heard(user_id)
 
