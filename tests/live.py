@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -115,12 +115,12 @@ class Cluster:
             primary_id = self.client(primary).execute_command("CLUSTER MYID")
             self.client(replica).execute_command("CLUSTER REPLICATE", primary_id)
         self._wait_for("cluster_state", "ok")
+        _wait(lambda: all(self.client(node).info()["master_link_status"] == "up" for node in replicas), "replication")
 
     def _wait_for(self, name: str, value: str) -> None:
-        deadline = time.monotonic() + 30
-        while any(self.client(node).execute_command("CLUSTER INFO")[name] != value for node in self.nodes):
-            assert time.monotonic() < deadline, f"{name} is not {value}"
-            time.sleep(0.1)
+        _wait(
+            lambda: all(self.client(node).execute_command("CLUSTER INFO")[name] == value for node in self.nodes), name
+        )
 
     def client(self, node: Redis) -> redis.Redis:
         return redis.Redis(port=node.port, decode_responses=True)
@@ -128,6 +128,13 @@ class Cluster:
     def stop(self) -> None:
         for node in self.nodes:
             node.stop()
+
+
+def _wait(done: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + 30
+    while not done():
+        assert time.monotonic() < deadline, f"no {what}"
+        time.sleep(0.1)
 
 
 @contextmanager
