@@ -6,7 +6,8 @@ Redis), prompts of 128 and of 1,900 random tokens. The model's own work on the u
 
 One request at a time, and eight at once. vLLM's worker spins while it waits for work, so that one at a time it adds the
 time of the lookup once more; eight at once it never waits, but all processes take turns on the cores, and the numbers
-scatter. OpenMP's own spinning is switched off.
+scatter. OpenMP's own spinning is switched off. The longer the model computes, the colder are the caches in which
+the next request's host work begins: so that work is timed alone, too, step by step and without the model.
 """
 
 import asyncio
@@ -15,8 +16,10 @@ import json
 import os
 import sys
 import tempfile
+import time
 from collections import defaultdict
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -25,9 +28,15 @@ from uuid import uuid4
 import numpy as np
 import psutil
 import uvloop
+from vllm import SamplingParams
+from vllm.utils.hashing import get_hash_fn_by_name
+from vllm.v1.core.kv_cache_utils import get_request_block_hasher, init_none_hash
+from vllm.v1.engine import EngineCoreRequest
+from vllm.v1.request import Request
+from vllm.v1.serial_utils import MsgpackDecoder, MsgpackEncoder
 
 from server.engine.engine import Engine, EngineConfig, Sampling
-from server.engine.injection import Placed
+from server.engine.injection import Placed, UserTokens
 from server.learner import Learner
 from server.personalize import Personalizer
 from server.store.codes import CodeTable
@@ -45,6 +54,8 @@ N_USERS = 100_000
 LENGTHS = (128, 1900)
 CALLERS = (1, 8)
 N_REQUESTS, N_WARM_UP, N_PAIRS = 192, 2, 21
+STEPS = ("lookup", "preparation", "encoding", "decoding and block hashes")
+N_WORK, N_WORK_TURNS = 300, 7
 
 
 def cpu_s(redis_pid: int) -> dict[str, float]:
@@ -76,14 +87,38 @@ class Host:
         taken = {name: 1000 * (after - before[name]) / N_REQUESTS for name, after in cpu_s(self._redis_pid).items()}
         return taken | {"all": sum(taken.values())}
 
+    async def work_us(self, n_tokens: int, personalized: bool) -> dict[str, float]:
+        """Microseconds of a request's way to vLLM's scheduler, nothing else running: medians of many."""
+        llm, sampling, times_s = self._engine.llm, SamplingParams(max_tokens=1), defaultdict(list)
+        cache = llm.vllm_config.cache_config
+        hash_block = get_hash_fn_by_name(cache.prefix_caching_hash_algo)
+        init_none_hash(hash_block)
+        hash_blocks = get_request_block_hasher(cache.block_size, hash_block)
+        encoder, decoder = MsgpackEncoder(), MsgpackDecoder(EngineCoreRequest)
+        for ids in self._rng.integers(100, 1000, size=(N_WORK, n_tokens)).tolist():
+            marks = [time.perf_counter()]
+            user = await self._user() if personalized else None
+            marks.append(time.perf_counter())
+            given = self._engine.engine_input(Placed(ids, 1, user))
+            request = llm.input_processor.process_inputs(uuid4().hex, given, sampling, ("generate",))
+            marks.append(time.perf_counter())
+            sent = encoder.encode(request)
+            marks.append(time.perf_counter())
+            received = Request.from_engine_core_request(decoder.decode(sent), hash_blocks)
+            marks.append(time.perf_counter())
+            assert len(received.block_hashes) == received.num_tokens // cache.block_size
+            for name, (began, ended) in zip(STEPS, pairwise(marks), strict=True):
+                times_s[name].append(ended - began)
+        return {name: 1e6 * median(each) for name, each in times_s.items()}
+
+    async def _user(self) -> UserTokens:
+        who = await self._personalizer.find(next(self._users))
+        assert who.state == "stored", who
+        return who.user_tokens
+
     async def _call(self, prompts: Iterator[list[int]], personalized: bool) -> None:
         for ids in prompts:
-            user = None
-            if personalized:
-                who = await self._personalizer.find(next(self._users))
-                assert who.state == "stored", who
-                user = who.user_tokens
-            placed = Placed(ids, 1, user)
+            placed = Placed(ids, 1, await self._user() if personalized else None)
             async for chunk in self._engine.generate(placed, Sampling(max_tokens=1), uuid4().hex):
                 assert chunk.n_cached_tokens == 0
 
@@ -111,11 +146,24 @@ async def measure(folder: Path, store_process: Redis) -> dict[str, Any]:
             ratio = round(long["added_ms"]["all"] / short["added_ms"]["all"], 3)
             lengths = {f"{n_tokens}_tokens": one for n_tokens, one in zip(LENGTHS, (short, long), strict=True)}
             found[f"{n_callers}_at_once"] = {**lengths, "long_over_short": ratio}
+        found["work"] = await work(host)
     finally:
         engine.close()
         watching.cancel()
         await store.close()
     return found | {"pairs": N_PAIRS, "requests_a_window": N_REQUESTS}
+
+
+async def work(host: Host) -> dict[str, Any]:
+    """What a user adds to each step of a request's way to the scheduler."""
+    found: dict[str, Any] = {}
+    for n_tokens in LENGTHS:
+        turns = [[await host.work_us(n_tokens, with_user) for with_user in (True, False)] for _ in range(N_WORK_TURNS)]
+        added = {step: median(one[step] - other[step] for one, other in turns) for step in STEPS}
+        added["all"] = median(sum(one.values()) - sum(other.values()) for one, other in turns)
+        found[f"{n_tokens}_tokens"] = {"added_us": {step: round(us, 1) for step, us in added.items()}}
+    short, long = (found[f"{n_tokens}_tokens"]["added_us"]["all"] for n_tokens in LENGTHS)
+    return found | {"long_over_short": round(long / short, 3)}
 
 
 def summary(pairs: list[tuple[dict[str, float], dict[str, float]]]) -> dict[str, Any]:
