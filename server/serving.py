@@ -1,6 +1,7 @@
 """What a running server has: bundle, store, engine. Started once, in order, and closed in reverse."""
 
 import asyncio
+import gc
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -85,8 +86,12 @@ async def start(settings: Settings) -> AsyncGenerator[Serving, None]:
                 openai = OpenAI(engine, bundle.manifest.layout, bundle.manifest.base_model.name)
                 if learner.infers:
                     scoring = asyncio.create_task(Scorer(bundle, store, engine).run())
+                # All of this stays: no garbage collection needs to look at it again, while replies wait.
+                gc.collect()
+                gc.freeze()
                 yield Serving(bundle, store, engine, personalizer, learner, openai)
             finally:
+                gc.unfreeze()
                 if scoring is not None:
                     scoring.cancel()
                     await asyncio.wait([scoring])  # it talks to the engine

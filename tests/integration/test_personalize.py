@@ -11,14 +11,16 @@ from pathlib import Path
 import numpy as np
 import redis
 
+from idiolect.bank import pair_id
 from idiolect.bundle import Bundle
 from server.learner import Learner
 from server.personalize import Personalizer
 from server.store.codes import CodeTable
+from server.store.connection import shard
 from server.store.record import encode_code
 from server.store.store import Store
 from tests.live import Redis
-from tests.unit.bundles import small_bundle
+from tests.unit.bundles import small_bundle, with_bank
 
 VOTE = {"messages": [{"role": "user", "content": "p"}], "chosen": "a", "rejected": "b"}
 
@@ -152,6 +154,28 @@ def test_nothing_is_taken_for_granted_while_redis_is_away(tmp_path: Path):
             redis.Redis.from_url(store.url).flushall()  # unheard
             await soon(lambda: hears(one))
             assert (await one.users.find("ada")).state == "generic"
+
+    served(tmp_path, scenario)
+
+
+def test_the_last_code_serves_while_a_new_one_cannot_be_inferred(tmp_path: Path):
+    """The margins of the user's pair are out of reach, as on a lost node: the user does not become a stranger."""
+
+    async def scenario(store: Redis, bundle: Bundle) -> None:
+        connection = redis.Redis.from_url(store.url)
+        async with replicas(store.url, with_bank(bundle), 1) as (one,):
+            await one.store.load_codes(CodeTable.of(bundle), bundle.user_ids, bundle.codes)
+            await asyncio.sleep(0.5)  # its own message has come back
+            known = await one.users.find("ada")
+            pair = pair_id(VOTE["messages"], VOTE["chosen"], VOTE["rejected"])
+            margins = f"idiolect:{shard(pair)}:margins:{bundle.bundle_id}"
+            connection.set(margins, "not a hash")
+            await one.store.votes.add("ada", "k", VOTE)
+            meanwhile = await one.users.find("ada")
+            assert (known.state, meanwhile.state, meanwhile.votes) == ("stored", "degraded", 1)
+            assert meanwhile.user_tokens is known.user_tokens
+            connection.delete(margins)
+            assert (await one.users.find("ada")).state == "stored"
 
     served(tmp_path, scenario)
 

@@ -3,21 +3,25 @@
 import json
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from idiolect.bank import Bank, Question
 from idiolect.bundle import Bundle, write_bundle
 from idiolect.errors import BundleError
 from idiolect.layout import Layout
 from idiolect.manifest import AdapterWeights, BaseModelIdentity
 from idiolect.user_model import UserModel
+from idiolect.votes import Likelihood
 
 BASE = BaseModelIdentity(
     name="tiny", architecture="LlamaForCausalLM", hidden_size=6, vocab_size=50, fingerprint="a" * 64
 )
+N_QUESTIONS = 40
 LAYOUT = Layout(placement="after_system", anchor=(1, 9), bos_id=1)
 
 
@@ -69,3 +73,22 @@ def refused_flips(path: Path) -> int:
             assert name.split("/")[-1] in caught.value.message
             refused += 1
     return refused
+
+
+def with_bank(bundle: Bundle) -> Bundle:
+    """Question n tells cluster n % 4 from the others."""
+    questions = tuple(
+        Question(messages=({"role": "user", "content": f"q{n}"},), first="a", second="b") for n in range(N_QUESTIONS)
+    )
+    slopes = 3 * np.eye(4)[np.arange(N_QUESTIONS) % 4] - 1
+    bank = Bank(
+        questions=questions,
+        slopes=slopes,
+        offsets=np.zeros(N_QUESTIONS),
+        origin=np.zeros(4),
+        directions=np.eye(4),
+        mean=np.full(4, 0.25),
+        covariance=np.eye(4) * 0.1,
+        likelihood=Likelihood(1.0, 0.1),
+    )
+    return replace(bundle, bank=bank)

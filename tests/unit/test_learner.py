@@ -6,34 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from idiolect.bank import Bank, Question
-from idiolect.bundle import Bundle
-from idiolect.votes import Likelihood
 from server.learner import DAY_MS, MAX_DAILY_VOTES, Learner
 from server.store.store import Store
 from server.store.votes import Given, GivenVote
-from tests.unit.bundles import small_bundle
-
-N_QUESTIONS = 40
-
-
-def with_bank(bundle: Bundle) -> Bundle:
-    """Question n tells cluster n % 4 from the others."""
-    questions = tuple(
-        Question(messages=({"role": "user", "content": f"q{n}"},), first="a", second="b") for n in range(N_QUESTIONS)
-    )
-    slopes = 3 * np.eye(4)[np.arange(N_QUESTIONS) % 4] - 1
-    bank = Bank(
-        questions=questions,
-        slopes=slopes,
-        offsets=np.zeros(N_QUESTIONS),
-        origin=np.zeros(4),
-        directions=np.eye(4),
-        mean=np.full(4, 0.25),
-        covariance=np.eye(4) * 0.1,
-        likelihood=Likelihood(1.0, 0.1),
-    )
-    return replace(bundle, bank=bank)
+from tests.unit.bundles import small_bundle, with_bank
 
 
 @pytest.fixture
