@@ -5,6 +5,7 @@ median of their ratios, with all of them beside it.
 """
 
 import asyncio
+import gc
 import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
@@ -94,11 +95,14 @@ async def drive(url: str, path: str, body: Body, users: Iterator[str], n_request
 
 async def at_random(work: Iterator[Coroutine[Any, Any, None]], n: int, per_second: float) -> None:
     """Begin `n` works at random moments (a Poisson process), as many callers do who know nothing of each other."""
+    gc.collect()
+    gc.freeze()  # a garbage collection here would hold the works back, and then let them go all at once
     began, begun = time.perf_counter(), []
     for due_s in np.cumsum(np.random.default_rng(0).exponential(1 / per_second, size=n)):
         await asyncio.sleep(max(0.0, began + due_s - time.perf_counter()))
         begun.append(asyncio.create_task(next(work)))
     await asyncio.gather(*begun)
+    gc.unfreeze()
 
 
 async def arrive(url: str, path: str, body: Body, users: Iterator[str], n_requests: int, per_second: float) -> Window:
