@@ -42,20 +42,25 @@ def users(panel: Axes) -> None:
             best[n] = max(best.get(n, 0.0), 1 / ratio["median"])
     panel.plot(*zip(*sorted(best.items()), strict=True), marker="s", label="one LoRA a user, over user tokens")
     panel.set(xscale="log", xlabel="users", ylabel="tokens a second, relative", ylim=(0, 1.2), title="Users")
-    panel.legend(loc="lower left")
+    panel.legend(loc="center left", bbox_to_anchor=(0, 0.65))
 
 
 def prompt_length(panel: Axes) -> None:
-    """CPU milliseconds that personalizing adds to a request, by process."""
-    found = read("host_cost")["8_at_once"]
-    lengths = [name for name in found if name.endswith("_tokens")]
+    """What a user adds to a request: host work by its steps, timed alone, and CPU of all processes."""
+    found = read("host_cost")
+    lengths = [name for name in found["work"] if name.endswith("_tokens")]
+    marks = [name.removesuffix("_tokens") for name in lengths]
     bottom = [0.0] * len(lengths)
-    for process in ("server", "redis", "engine", "worker"):
-        added = [max(0.0, found[name]["added_ms"][process]) for name in lengths]
-        panel.bar([name.removesuffix("_tokens") for name in lengths], added, bottom=bottom, label=process)
-        bottom = [one + more for one, more in zip(bottom, added, strict=True)]
-    panel.set(xlabel="prompt tokens", ylabel="added CPU, ms a request", title="Prompt length, 8 requests at once")
-    panel.legend()
+    for step in found["work"][lengths[0]]["added_us"]:
+        if step != "all":
+            added = [found["work"][name]["added_us"][step] / 1000 for name in lengths]
+            panel.bar(marks, added, bottom=bottom, label=f"alone: {step}")
+            bottom = [one + more for one, more in zip(bottom, added, strict=True)]
+    for case, shape in (("1_at_once", "v"), ("8_at_once", "^")):
+        total = [found[case][name]["added_ms"]["all"] for name in lengths]
+        panel.plot(marks, total, shape, color="black", label=f"CPU of all processes, {case.replace('_', ' ')}")
+    panel.set(xlabel="prompt tokens", ylabel="added, ms a request", title="Prompt length")
+    panel.legend(loc="upper left", fontsize="small")
 
 
 def lookups(panel: Axes) -> None:
@@ -67,11 +72,11 @@ def lookups(panel: Axes) -> None:
             values = [found[name][source][mark] for mark in marks]
             panel.plot(marks, values, style, marker="o", label=f"{source}, {load}")
     panel.set(yscale="log", ylabel="ms, upper bound", title="Lookup of a user, 1,000,000 known")
-    panel.legend()
+    panel.legend(loc="upper left", fontsize="small", bbox_to_anchor=(1, 1))
 
 
 def main() -> None:
-    figure, panels = plt.subplots(1, 3, figsize=(15, 4))
+    figure, panels = plt.subplots(1, 3, figsize=(17, 4))
     for panel, draw in zip(panels, (users, prompt_length, lookups), strict=True):
         draw(panel)
     figure.tight_layout()
