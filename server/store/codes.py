@@ -1,7 +1,7 @@
 """Where the trained codes of a bundle are in Redis, and how they are written: one of two layouts.
 
 Cluster weights are packed: as 16-bit floats, in hashes of about USERS_PER_BUCKET users, which Redis keeps as one flat
-piece of memory each. A user of 16 clusters takes about 50 bytes of it (`make million-users`). Other codes are a string
+piece of memory each. A user of 16 clusters takes 46 to 57 bytes of it (`make million-users`). Other codes are a string
 a user (server/store/record.py), whose own overhead does not matter beside their size.
 """
 
