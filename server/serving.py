@@ -75,6 +75,7 @@ async def start(settings: Settings) -> AsyncGenerator[Serving, None]:
                     injection=settings.injection,
                     max_model_len=settings.max_model_len,
                     max_num_seqs=settings.max_num_seqs,
+                    dtype=settings.dtype,
                 )
             )
             scoring: asyncio.Task[None] | None = None

@@ -50,6 +50,9 @@ class Settings(BaseSettings):
     """Longest prompt and reply together, in tokens; the model's own limit if unset."""
     max_num_seqs: int | None = Field(default=None, ge=1, le=1024)
     """How many requests are computed at once; more wait. vLLM's choice if unset: 128 on a CPU, 1024 on an H100."""
+    dtype: Literal["float32", "bfloat16", "float16"] | None = None
+    """What the model computes in. If unset: float32 on a CPU, the model's own on a GPU. A CPU with AMX or AVX512-BF16
+    writes faster in bfloat16 (docs/engine.md)."""
     max_body_bytes: int = Field(default=1 << 20, ge=1024)
     """Largest request body."""
 

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import torch
 from vllm import SamplingParams
@@ -26,13 +26,22 @@ from server.engine.injection import InjectionName, Placed, build_injection
 from server.errors import EngineDead, GenerationFailed, PromptTooLong
 
 FEW_CORES = 2
+CPU_STEP_TOKENS = 512
+"""Of all requests together. While a long prompt is computed, everybody else's next token waits for the step to end."""
 LOW_PRIORITY = 10
 """Of prompts that nobody waits for; vLLM computes smaller numbers first, and replies have 0."""
 
 
+DType = Literal["float32", "bfloat16", "float16"]
+
+
 @dataclass(frozen=True)
 class EngineConfig:
-    """What one engine serves. `adapter` is a PEFT folder, None when the model carries its adapter merged."""
+    """What one engine serves.
+
+    `adapter` is a PEFT folder, None when the model carries its adapter merged. `dtype` None is float32 on a CPU, and
+    the model's own on a GPU.
+    """
 
     model: str
     adapter: Path | None = None
@@ -40,6 +49,7 @@ class EngineConfig:
     injection: InjectionName = "passthrough"
     max_model_len: int | None = None
     max_num_seqs: int | None = None
+    dtype: DType | None = None
 
 
 @dataclass(frozen=True)
@@ -210,12 +220,13 @@ def engine_args(config: EngineConfig) -> AsyncEngineArgs:
         model=config.model,
         max_model_len=config.max_model_len,
         max_num_seqs=config.max_num_seqs,
+        max_num_batched_tokens=max(CPU_STEP_TOKENS, config.max_num_seqs or 0) if is_cpu() else None,
         # The CPU default of 128 would find no shared prefix in a short prompt; 32 is the least it takes.
         block_size=32 if is_cpu() else None,
         enable_prefix_caching=True,
-        # Compilation takes minutes on few cores and gains nothing for short replies.
+        # Compiling takes a minute and more at the first start, and gains a tenth.
         enforce_eager=is_cpu(),
-        dtype="float32" if is_cpu() else "auto",
+        dtype=config.dtype or ("float32" if is_cpu() else "auto"),
         generation_config="vllm",  # no sampling defaults (such as penalties) from the model's own files
         disable_log_stats=True,
         scheduling_policy="priority",

@@ -1,7 +1,11 @@
 """make engine-settings: what vLLM's settings that we choose for a CPU are worth, one change at a time.
 
 Our engine in process on the demo model, with user tokens, sixteen callers: as we set it up, over the same with one
-setting changed; both engines are up, and one waits while the other is measured.
+setting changed; both engines are up, and one waits while the other is measured. An engine's speed differs a little from
+start to start, so that a ratio within 0.03 of 1 says nothing.
+
+Where a step has another size: also the longest wait between two tokens of a reply beside which a prompt of 4,000 tokens
+comes, and that prompt's time. In bfloat16: also how far the log-probabilities of replies are from those in float32.
 """
 
 import asyncio
@@ -12,6 +16,8 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
+from itertools import pairwise
 from typing import Any
 from uuid import uuid4
 
@@ -22,6 +28,7 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from idiolect.bundle import Bundle
 from server.engine.engine import Engine, EngineConfig, Sampling, engine_args
 from server.engine.injection import Placed, UserTokens
+from tests.bench.length_users import first_sentences
 from tests.bench.load import paired
 from tests.bench.sides import conversation
 from tests.live import DEMO_BUNDLE, ROOT
@@ -31,11 +38,12 @@ from training.demo_model import demo_model
 COMMAND = "make engine-settings"
 OUT = ROOT / "docs" / "results" / "engine_settings.json"
 N_REQUESTS, N_CALLERS, MAX_TOKENS, N_PAIRS = 16, 16, 48, 5
+N_LONG = 4000
 CHANGES: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
     "a core kept for the scheduler": ({}, {"VLLM_CPU_NUM_OF_RESERVED_CPU": "1"}),
     "blocks of 128 tokens": ({"block_size": 128}, {}),
     "no prefix cache": ({"enable_prefix_caching": False}, {}),
-    "steps of 512 tokens": ({"max_num_batched_tokens": 512}, {}),
+    "steps of 2,048 tokens": ({"max_num_batched_tokens": 2048}, {}),
     "8 requests at once": ({"max_num_seqs": 8}, {}),
     "bfloat16": ({"dtype": "bfloat16"}, {}),
     "compiled": ({"enforce_eager": False}, {}),
@@ -78,6 +86,69 @@ class Side:
         await asyncio.gather(*(call() for _ in range(N_CALLERS)))
         return n_tokens / (time.perf_counter() - began)
 
+    async def placed(self, n_more: int = 0) -> Placed:
+        """A prompt that nobody has sent before, with `n_more` random words in its system prompt."""
+        number = next(self._numbers)
+        messages = conversation(number)
+        if n_more:
+            words = np.random.default_rng(number).choice(messages[0]["content"].split(), size=n_more)
+            messages[0] = {"role": "system", "content": " ".join(words)}
+        ids = await self.engine.conversations.encode(messages)
+        return Placed(ids, self._layout.offset(ids), self._users[number % N_REQUESTS])
+
+    async def beside_a_long_prompt(self) -> tuple[float, float]:
+        """Seconds: the longest wait for a reply's next token, and until the long prompt's reply."""
+        short, long, arrivals, began = await self.placed(), await self.placed(N_LONG), list[float](), asyncio.Event()
+
+        async def read() -> None:
+            async for _ in self.engine.generate(short, Sampling(max_tokens=96), uuid4().hex, stream=True):
+                arrivals.append(time.perf_counter())
+                began.set()
+
+        reading = asyncio.create_task(read())
+        await began.wait()
+        sent = time.perf_counter()
+        async for _ in self.engine.generate(long, Sampling(max_tokens=1), uuid4().hex):
+            pass
+        seconds = time.perf_counter() - sent
+        await reading
+        assert arrivals[-1] > sent + seconds, "the reply was over before the long prompt"
+        return max(later - earlier for earlier, later in pairwise(arrivals)), seconds
+
+    async def log_probabilities(self) -> list[float]:
+        """Of the tokens of some replies, each for another user."""
+        found = []
+        for (prompt, first, second), user in zip(first_sentences(), self._users, strict=False):
+            ids = await self.engine.conversations.encode([{"role": "user", "content": prompt}])
+            placed = Placed(ids, self._layout.offset(ids), user)
+            found += await self.engine.score_reply(placed, f"{first} {second}")
+        return found
+
+
+async def waits(ours: Side, other: Side) -> dict[str, Any]:
+    """Of others while a long prompt is computed, and of the one who sent it: ours over the other."""
+
+    async def longest_wait(side: Side) -> float:
+        return (await side.beside_a_long_prompt())[0]
+
+    async def long_prompt(side: Side) -> float:
+        return (await side.beside_a_long_prompt())[1]
+
+    return {
+        "longest_wait": await paired(partial(longest_wait, ours), partial(longest_wait, other), N_PAIRS),
+        "long_prompt": await paired(partial(long_prompt, ours), partial(long_prompt, other), N_PAIRS),
+    }
+
+
+async def apart(ours: Side, other: Side) -> dict[str, Any]:
+    """How far the log-probabilities of reply tokens are apart."""
+    difference = np.abs(np.subtract(await ours.log_probabilities(), await other.log_probabilities()))
+    return {"log_probabilities_apart": {"mean": round(difference.mean(), 4), "max": round(difference.max(), 4)}}
+
+
+MORE = {"steps of 2,048 tokens": waits, "bfloat16": apart}
+"""What else is asked where a name's change is looked at."""
+
 
 async def main() -> None:
     value: dict[str, Any] = {}
@@ -86,6 +157,8 @@ async def main() -> None:
         try:
             sys.stderr.write(f"{name}\n")
             value[name] = await paired(ours.tokens_per_s, other.tokens_per_s, N_PAIRS)
+            if name in MORE:
+                value[name] |= await MORE[name](ours, other)
         finally:
             other.engine.close()
             ours.engine.close()

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from idiolect.bundle import Bundle
-from tests.bench.load import drive, everyone, paired, uniform
+from tests.bench.load import Body, drive, everyone, paired, uniform
 from tests.bench.sides import chat_body, conversation, generate_body, many_users, ours, vllm_serve, write_idle_adapter
 from tests.live import DEMO_BUNDLE, ROOT
 from tests.record import provenance, record
@@ -46,6 +46,13 @@ def adapters(folder: Path, n_users: int) -> list[str]:
     return ["--lora-modules", *(f"{name}={folder / name}" for name in names)]
 
 
+async def equal_replies(url: str, path: str, body: Body, users: Iterator[str], n_callers: int) -> float:
+    """Tokens a second, of replies as long as every side's."""
+    window = await drive(url, path, body, users, N_REQUESTS, n_callers)
+    assert window.n_tokens > 0.95 * N_REQUESTS * MAX_TOKENS, "replies end early"
+    return window.tokens_per_s
+
+
 async def over_adapters(url: str, folder: Path) -> dict[str, Any]:
     """Ours over one LoRA per user: tokens a second, by users in flight and `max_loras`."""
     found: dict[str, Any] = {}
@@ -53,7 +60,7 @@ async def over_adapters(url: str, folder: Path) -> dict[str, Any]:
 
     def side(base: str, path: str, body: Any, ids: Iterator[str], n_callers: int) -> Callable[[], Any]:
         async def tokens_per_s() -> float:
-            return (await drive(base, path, body, ids, N_REQUESTS, n_callers)).tokens_per_s
+            return await equal_replies(base, path, body, ids, n_callers)
 
         return tokens_per_s
 
@@ -118,10 +125,10 @@ async def over_prompt_embeds(url: str, model: Path, bundle: Bundle, folder: Path
     with vllm_serve(model, folder / "embeds.log", *PromptEmbeds.ARGUMENTS) as embeds:
 
         async def with_tokens() -> float:
-            return (await drive(url, "/generate", mine, users, N_REQUESTS, N_CALLERS)).tokens_per_s
+            return await equal_replies(url, "/generate", mine, users, N_CALLERS)
 
         async def with_embeds() -> float:
-            return (await drive(embeds, "/v1/completions", theirs, users, N_REQUESTS, N_CALLERS)).tokens_per_s
+            return await equal_replies(embeds, "/v1/completions", theirs, users, N_CALLERS)
 
         found = await paired(with_tokens, with_embeds, N_PAIRS)
     sizes = {"ours": mine(next(users)), "prompt_embeds": theirs(next(users))}

@@ -19,7 +19,7 @@ from idiolect.bundle import Bundle, write_bundle
 from idiolect.layout import Placement
 from idiolect.manifest import AdapterWeights
 from idiolect.user_model import UserModel
-from server.engine.engine import FEW_CORES
+from server.engine.engine import CPU_STEP_TOKENS, FEW_CORES
 from tests.bench.load import Body
 from tests.live import DEMO_BUNDLE, Redis, free_port, running_server, wait_until_ready
 from training.demo_model import demo_model
@@ -92,6 +92,7 @@ def vllm_serve(model: Path, log: Path, *more: str, as_it_comes: bool = False) ->
     env = os.environ | {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_LOGGING_LEVEL": "WARNING", "VLLM_PLUGINS": ""}
     if not as_it_comes:
         arguments += ["--enforce-eager", "--block-size", "32", "--max-num-seqs", str(MAX_NUM_SEQS)]
+        arguments += ["--max-num-batched-tokens", str(CPU_STEP_TOKENS)]
         arguments += ["--generation-config", "vllm", "--disable-log-stats", "--scheduling-policy", "priority"]
         if len(os.sched_getaffinity(0)) <= FEW_CORES:
             env["VLLM_CPU_NUM_OF_RESERVED_CPU"] = "0"

@@ -30,6 +30,7 @@ def test_defaults_listen_on_loopback(monkeypatch):
         ("HOST", "0.0.0.0"),
         ("HOST", "example.org"),
         ("MAX_NUM_SEQS", "0"),
+        ("DTYPE", "int8"),
         ("REDIS_URL", "localhost:6379"),
         ("REDIS_URL", "redis+cluster://"),
         ("MODLE", "demo"),
