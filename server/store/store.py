@@ -16,8 +16,8 @@ All keys of one user carry the same hash tag, so that every operation is one slo
     idiolect:{N}:erased                   hash     SHA-256 of an erased user's id -> when, in Unix seconds
     idiolect:{N}:margins:BUNDLE           hash     a pair whose id hashes to shard N -> its margins (server/scorer.py)
     idiolect:{N}:tries:BUNDLE:PAIR        string   how often the pair has been tried to score lately
+    idiolect:{N}:tables                   hash     every bundle whose codes were stored here -> its buckets a shard
     idiolect:loaded:BUNDLE                string   set when all trained codes of a bundle are stored
-    idiolect:tables                       hash     every bundle whose codes were stored here -> its buckets a shard
 """
 
 import asyncio
@@ -36,6 +36,7 @@ from server.store.changes import CHANNEL, PUBLISH_CHANGE, Changes
 from server.store.codes import READ_CODE, CodeTable, place
 from server.store.connection import N_SHARDS, STORE_ERRORS, call, connect, count, digest, mapped, nodes, send, shard
 from server.store.generations import Generations
+from server.store.leftovers import clear
 from server.store.margins import MarginTable
 from server.store.queue import Queue
 from server.store.votes import VoteLog
@@ -193,8 +194,10 @@ class Store:
         async with mapped():
             if await self._redis.exists(f"idiolect:loaded:{table.bundle_id}"):
                 return
-            await self._redis.hset("idiolect:tables", table.bundle_id, str(table.n_buckets))
             pipeline, n_bytes = self._redis.pipeline(transaction=False), 0
+            for number in range(N_SHARDS):
+                pipeline.hset(f"idiolect:{{{number}}}:tables", table.bundle_id, str(table.n_buckets))
+            await send(pipeline)
             with tqdm(total=len(user_ids), desc="user codes", unit="user", disable=None) as bar:
                 for key, fields in table.entries(user_ids, codes):
                     pipeline.hset(key, mapping=fields) if table.n_buckets else pipeline.set(key, fields[b""])
@@ -226,7 +229,7 @@ class Store:
         keys = [given, f"idiolect:{tag}:votes", *others, f"idiolect:{tag}:erased"]
         async with mapped():
             fields: list[bytes] = []
-            for name, n_buckets in (await self._redis.hgetall("idiolect:tables")).items():
+            for name, n_buckets in (await self._redis.hgetall(f"idiolect:{tag}:tables")).items():
                 key, field = place(name.decode(), count(n_buckets), user_id)
                 keys += [key, *_keys(user_id, f"inferred:{name.decode()}")]
                 fields += [field, b""]
@@ -236,6 +239,10 @@ class Store:
         if self._rewriting is None:
             self._rewriting = asyncio.create_task(self._rewrite_logs())
         return Erased(*counts)
+
+    async def forget(self, bundle_id: str) -> int:
+        """Delete what a bundle that nobody serves any more has left here: how many keys. Votes and profiles stay."""
+        return await clear(self._redis, bundle_id)
 
     async def _rewrite_logs(self) -> None:
         """What is deleted stays in a node's append-only file until that is written anew, after each erasure."""

@@ -73,10 +73,16 @@ def test_everything_of_a_user_is_there(cluster: Cluster, bundle: Bundle):
             for user_id in USERS:
                 assert (await one.store.erase(user_id)).votes == 1
             await soon(lambda: is_gone(cluster))
+            assert await other.store.forget(bundle.bundle_id) > 0
+            await soon(lambda: is_forgotten(cluster))
 
     async def is_known(replica: Replica, user_id: str) -> bool:
         who = await replica.users.find(user_id)
         return (who.votes, who.profile) == (1, f"I am {user_id}.")
+
+    async def is_forgotten(cluster: Cluster) -> bool:
+        ours = f"*{bundle.bundle_id}*"
+        return not any(list(cluster.client(node).scan_iter(ours, count=10_000)) for node in cluster.nodes)
 
     async def is_gone(cluster: Cluster) -> bool:
         files = (file for node in cluster.nodes for file in node.folder.rglob("append*") if file.is_file())

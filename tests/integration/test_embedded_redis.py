@@ -2,7 +2,10 @@
 
 import asyncio
 import os
+import re
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +17,7 @@ from server.store import queue
 from server.store.codes import CodeTable
 from server.store.embedded import EmbeddedRedis
 from server.store.store import Store
+from tests.unit.bundles import small_bundle
 
 VOTE = {"messages": [{"role": "user", "content": "p"}], "chosen": "a", "rejected": "b"}
 
@@ -94,6 +98,76 @@ def test_a_second_server_cannot_use_the_same_folder(tmp_path: Path):
         await second.stop()
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("n_buckets", [0, 2])
+def test_a_forgotten_bundle_leaves_only_what_users_said(tmp_path: Path, n_buckets: int):
+    """Codes, margins and scorers' books go; votes stay, other bundles too, and the bundle can come back."""
+    old, new = CodeTable("0" * 16, 2, n_buckets), CodeTable("1" * 16, 2, n_buckets)
+    tricky = f"x:{old.bundle_id}:y"
+    users, codes = [f"user {n}" for n in range(300)] + [tricky], np.ones((301, 2), np.float32)
+
+    async def scenario() -> None:
+        embedded = EmbeddedRedis(tmp_path)
+        await embedded.start()
+        store, connection = Store(embedded.url), redis.Redis.from_url(embedded.url)
+        await answering(store)
+        await store.votes.add(tricky, "k", VOTE)
+        await store.put_profile(tricky, "Brief.")
+        for table in (old, new):
+            await store.load_codes(table, users, codes)
+            given = await store.votes.given(table, tricky)
+            assert await store.put_inferred(table.bundle_id, tricky, b"code", given.revision)
+            await store.margins.put(table.bundle_id, "pair", np.ones(3))
+            await store.margins.count_try(table.bundle_id, "pair")
+            assert len(await store.queue(table.bundle_id).take(9)) == 1
+        before = set(connection.scan_iter(count=10_000))
+        n_keys = await store.forget(old.bundle_id)
+        left = set(connection.scan_iter(count=10_000))
+        assert n_keys == len(before - left) == len({old.place(user)[0] for user in users}) + 4
+        theirs = re.compile(f"idiolect:.*:(codes?|inferred|tries|margins):{old.bundle_id}.*|idiolect:loaded:0+")
+        assert {key for key in before if theirs.fullmatch(key.decode())} == before - left
+        assert await store.forget(old.bundle_id) == 0
+        assert await store.queue(old.bundle_id).backlog() == 0
+        gone, kept = await store.user(old, tricky), await store.user(new, tricky)
+        assert (gone.trained, gone.inferred, gone.votes, gone.profile) == (None, None, 1, "Brief.")
+        assert (kept.trained is not None, kept.inferred, kept.votes) == (True, b"code", 1)
+        assert len(await store.margins.get(new.bundle_id, ["pair"])) == 1
+        await store.load_codes(old, users, codes)
+        assert (await store.user(old, "user 7")).trained is not None
+        erased = await store.erase(tricky)
+        assert (erased.votes, erased.codes) == (1, 3)
+        await store.close()
+        await embedded.stop()
+
+    asyncio.run(scenario())
+
+
+def test_a_bundle_is_forgotten_by_command(tmp_path: Path):
+    """With the server's settings; not the bundle that is served."""
+    old, served = (small_bundle(tmp_path / f"bundle-{seed}", seed=seed) for seed in (0, 1))
+
+    async def load() -> None:
+        embedded = EmbeddedRedis(tmp_path / "data")
+        await embedded.start()
+        store = Store(embedded.url)
+        await answering(store)
+        await store.load_codes(CodeTable.of(old), old.user_ids, old.codes)
+        await store.close()
+        await embedded.stop()
+
+    def run(bundle_id: str) -> subprocess.CompletedProcess[str]:
+        env = os.environ | {"IDIOLECT_BUNDLE": str(served.path), "IDIOLECT_DATA_DIR": str(tmp_path / "data")}
+        command = [sys.executable, "-m", "server.forget", bundle_id]
+        return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+
+    asyncio.run(load())
+    for wrong, why in ((served.bundle_id, "IDIOLECT_BUNDLE"), ("*", "not the id of a bundle")):
+        refused = run(wrong)
+        assert (refused.returncode, why in refused.stderr) == (1, True)
+    n_keys = len({CodeTable.of(old).place(user)[0] for user in old.user_ids}) + 1
+    assert f"{old.bundle_id}: {n_keys} keys deleted" in run(old.bundle_id).stdout
+    assert f"{old.bundle_id}: 0 keys deleted" in run(old.bundle_id).stdout
 
 
 @pytest.mark.parametrize("n_buckets", [0, 2])
