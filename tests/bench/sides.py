@@ -124,6 +124,10 @@ them one after another in the order in which they came."""
 """About 200 tokens that everybody shares, as a service's prompt would be: six whole blocks of vLLM's prefix cache."""
 
 
+_numbers = itertools.count()
+"""Of the conversations, one count for all sides: a server would find in its cache what another side asked it before."""
+
+
 def conversation(number: int) -> list[dict[str, str]]:
     """Asks something else for every number, from the first word on, so that nobody finds another's answer cached.
 
@@ -135,16 +139,14 @@ def conversation(number: int) -> list[dict[str, str]]:
 
 def generate_body(max_tokens: int) -> Body:
     """POST /generate, another conversation each time."""
-    numbers = itertools.count()
-    return lambda user: {"messages": conversation(next(numbers)), "user_id": user, "max_tokens": max_tokens}
+    return lambda user: {"messages": conversation(next(_numbers)), "user_id": user, "max_tokens": max_tokens}
 
 
 def chat_body(max_tokens: int, model: str | None = None, with_user: bool = False) -> Body:
     """POST /v1/chat/completions with the same; `model` None: each user has one, called as the user is."""
-    numbers = itertools.count()
 
     def body(user: str) -> dict[str, Any]:
-        asked = {"model": model or user, "messages": conversation(next(numbers)), "max_tokens": max_tokens}
+        asked = {"model": model or user, "messages": conversation(next(_numbers)), "max_tokens": max_tokens}
         return asked | {"temperature": 0} | ({"user": user} if with_user else {})
 
     return body
