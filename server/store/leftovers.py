@@ -13,7 +13,7 @@ async def clear(connection: Connection, bundle_id: str) -> int:
     async with mapped():
         # First, so that a server that is started on this bundle stores its codes anew; the list of bundles, by which an
         # erasure finds a user's codes, comes last.
-        n_keys: int = int(await connection.delete(f"idiolect:loaded:{bundle_id}"))
+        n_keys: int = await connection.delete(f"idiolect:loaded:{bundle_id}")
         pipeline = connection.pipeline(transaction=False)
         async for key in _keys(connection, bundle_id):
             pipeline.execute_command("UNLINK", key)  # `unlink` is not for pipelines of a cluster

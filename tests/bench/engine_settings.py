@@ -4,8 +4,9 @@ Our engine in process on the demo model, with user tokens, sixteen callers: as w
 setting changed; both engines are up, and one waits while the other is measured. An engine's speed differs a little from
 start to start, so that a ratio within 0.03 of 1 says nothing.
 
-Where a step has another size: also the longest wait between two tokens of a reply beside which a prompt of 4,000 tokens
-comes, and that prompt's time. In bfloat16: also how far the log-probabilities of replies are from those in float32.
+Where a step has another size: also the longest wait between two tokens of a reply beside which a prompt of about 4,000
+tokens comes, and that prompt's time. In bfloat16: also how far the log-probabilities of replies are from those
+in float32.
 """
 
 import asyncio
@@ -38,7 +39,8 @@ from training.demo_model import demo_model
 COMMAND = "make engine-settings"
 OUT = ROOT / "docs" / "results" / "engine_settings.json"
 N_REQUESTS, N_CALLERS, MAX_TOKENS, N_PAIRS = 16, 16, 48, 5
-N_LONG = 4000
+N_LONG_WORDS = 3000
+"""About 4,000 tokens."""
 CHANGES: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
     "a core kept for the scheduler": ({}, {"VLLM_CPU_NUM_OF_RESERVED_CPU": "1"}),
     "blocks of 128 tokens": ({"block_size": 128}, {}),
@@ -98,7 +100,12 @@ class Side:
 
     async def beside_a_long_prompt(self) -> tuple[float, float]:
         """Seconds: the longest wait for a reply's next token, and until the long prompt's reply."""
-        short, long, arrivals, began = await self.placed(), await self.placed(N_LONG), list[float](), asyncio.Event()
+        short, long, arrivals, began = (
+            await self.placed(),
+            await self.placed(N_LONG_WORDS),
+            list[float](),
+            asyncio.Event(),
+        )
 
         async def read() -> None:
             async for _ in self.engine.generate(short, Sampling(max_tokens=96), uuid4().hex, stream=True):
