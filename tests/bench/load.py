@@ -19,6 +19,7 @@ import numpy as np
 Body = Callable[[str], dict[str, Any]]
 """The request for a user."""
 Measure = Callable[[], Awaitable[float]]
+MAX_WINDOWS = 5
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,20 @@ async def drive(url: str, path: str, body: Body, users: Iterator[str], n_request
 
         await asyncio.gather(*(call() for _ in range(n_callers)))
         return caller.window(time.perf_counter() - began)
+
+
+async def full(measure: Callable[[], Awaitable[Window]], n_tokens: int) -> Window:
+    """A window in which every reply ran into its limit, so that all wrote `n_tokens`; measured again otherwise.
+
+    A reply that ends early leaves its caller out of step, and in the end the others without company: a window lost a
+    fifth of its speed that way, with 3 % of its tokens.
+    """
+    for _ in range(MAX_WINDOWS):
+        window = await measure()
+        if window.n_tokens == n_tokens:
+            return window
+        sys.stderr.write(f"measured again: {window.n_tokens} tokens instead of {n_tokens}\n")
+    raise AssertionError("replies end early")
 
 
 async def at_random(work: Iterator[Coroutine[Any, Any, None]], n: int, per_second: float) -> None:
