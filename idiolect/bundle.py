@@ -5,8 +5,6 @@ digest has been compared.
 """
 
 import hashlib
-import json
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -19,14 +17,12 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from idiolect.bank import QUESTIONS, TABLE, Bank
 from idiolect.errors import (
     BundleCorrupt,
-    BundleFormatUnsupported,
     BundleMissing,
     BundleShapeMismatch,
     UserCodeError,
@@ -34,6 +30,7 @@ from idiolect.errors import (
 from idiolect.layout import Layout
 from idiolect.manifest import (
     FORMAT_VERSION,
+    MANIFEST,
     AdapterWeights,
     BankShape,
     BaseModelIdentity,
@@ -45,12 +42,10 @@ from idiolect.manifest import (
 from idiolect.user_model import Array, UserModel
 from idiolect.votes import Votes
 
-MANIFEST = "manifest.json"
 BASIS = "basis.safetensors"
 USERS = "users.safetensors"
 ADAPTER = "adapter"
 MODEL = "model"
-MAX_MANIFEST_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -87,7 +82,7 @@ class Bundle:
 
         Raises BundleMissing, BundleFormatUnsupported, BundleCorrupt, BundleShapeMismatch; each names the file.
         """
-        manifest = read_manifest(path)
+        manifest = Manifest.read(path)
         _check_files(path, manifest)
         shape = manifest.user_model
         basis, generic = _read_basis(path / BASIS, shape)
@@ -108,37 +103,6 @@ class Bundle:
             except UserCodeError as error:
                 raise BundleCorrupt(f"{TABLE}: a new user's code is impossible: {error.message}") from error
         return cls(path, manifest, user_model, user_ids, codes, bank)
-
-
-def read_manifest(path: Path) -> Manifest:
-    """The manifest alone, unchecked against the files. Raises BundleMissing, BundleFormatUnsupported, BundleCorrupt."""
-    file = path / MANIFEST
-    if not file.is_file():
-        raise BundleMissing(f"{file}: no such file", hint="a bundle without a manifest was never finished")
-    if file.stat().st_size > MAX_MANIFEST_BYTES:
-        raise BundleCorrupt(f"{MANIFEST}: larger than {MAX_MANIFEST_BYTES} bytes")
-    try:
-        values = json.loads(file.read_bytes())
-    except ValueError as error:
-        raise BundleCorrupt(f"{MANIFEST}: not JSON: {error}") from error
-    if not isinstance(values, dict):
-        raise BundleCorrupt(f"{MANIFEST}: not a JSON object")
-    version = values.get("format_version")
-    if isinstance(version, int) and version != FORMAT_VERSION:
-        raise BundleFormatUnsupported(
-            f"{MANIFEST}: format version {version}, this reader knows {FORMAT_VERSION}",
-            hint="upgrade idiolect",
-        )
-    digest, bundle_id = values.pop("digest", None), values.pop("bundle_id", None)
-    try:
-        manifest = Manifest.model_validate(values)
-    except ValidationError as error:
-        raise BundleCorrupt(f"{MANIFEST}: {error}") from error
-    if digest != manifest.digest:
-        raise BundleCorrupt(f"{MANIFEST}: differs from its digest", hint="copy the bundle again")
-    if bundle_id != manifest.bundle_id:
-        raise BundleCorrupt(f"{MANIFEST}: bundle_id does not fit the contents")
-    return manifest
 
 
 def write_bundle(
@@ -189,11 +153,7 @@ def write_bundle(
             training=training,
             files=files,
         )
-        values = {"digest": manifest.digest, "bundle_id": manifest.bundle_id, **manifest.model_dump(mode="json")}
-        with (partial / MANIFEST).open("w") as file:
-            file.write(json.dumps(values, indent=2, sort_keys=True) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        manifest.write(partial)
         partial.chmod(0o755)
         old = path.with_name(f".{path.name}.old")
         shutil.rmtree(old, ignore_errors=True)

@@ -2,13 +2,18 @@
 
 import hashlib
 import json
+import os
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
+from idiolect.errors import BundleCorrupt, BundleFormatUnsupported, BundleMissing
 from idiolect.layout import Layout
 from idiolect.user_model import Kind
 
+MANIFEST = "manifest.json"
+MAX_MANIFEST_BYTES = 1 << 20
 FORMAT_VERSION: Literal[1] = 1
 
 ClusterName = Annotated[str, StringConstraints(min_length=1, max_length=64)]
@@ -87,6 +92,48 @@ class Manifest(_Strict):
         if names is not None and not len(names) == len(set(names)) == n_clusters:
             raise ValueError("cluster_names: want one distinct name for each cluster of a cluster model")
         return self
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """The manifest alone, unchecked against the bundle's files.
+
+        Raises BundleMissing, BundleFormatUnsupported, BundleCorrupt.
+        """
+        file = folder / MANIFEST
+        if not file.is_file():
+            raise BundleMissing(f"{file}: no such file", hint="a bundle without a manifest was never finished")
+        if file.stat().st_size > MAX_MANIFEST_BYTES:
+            raise BundleCorrupt(f"{MANIFEST}: larger than {MAX_MANIFEST_BYTES} bytes")
+        try:
+            values = json.loads(file.read_bytes())
+        except ValueError as error:
+            raise BundleCorrupt(f"{MANIFEST}: not JSON: {error}") from error
+        if not isinstance(values, dict):
+            raise BundleCorrupt(f"{MANIFEST}: not a JSON object")
+        version = values.get("format_version")
+        if isinstance(version, int) and version != FORMAT_VERSION:
+            raise BundleFormatUnsupported(
+                f"{MANIFEST}: format version {version}, this reader knows {FORMAT_VERSION}",
+                hint="upgrade idiolect",
+            )
+        digest, bundle_id = values.pop("digest", None), values.pop("bundle_id", None)
+        try:
+            manifest = cls.model_validate(values)
+        except ValidationError as error:
+            raise BundleCorrupt(f"{MANIFEST}: {error}") from error
+        if digest != manifest.digest:
+            raise BundleCorrupt(f"{MANIFEST}: differs from its digest", hint="copy the bundle again")
+        if bundle_id != manifest.bundle_id:
+            raise BundleCorrupt(f"{MANIFEST}: bundle_id does not fit the contents")
+        return manifest
+
+    def write(self, folder: Path) -> None:
+        """Write it to the bundle's folder, and on to the disk: a bundle without one does not count."""
+        values = {"digest": self.digest, "bundle_id": self.bundle_id, **self.model_dump(mode="json")}
+        with (folder / MANIFEST).open("w") as file:
+            file.write(json.dumps(values, indent=2, sort_keys=True) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
 
     @property
     def bundle_id(self) -> str:

@@ -11,8 +11,9 @@ from pathlib import Path
 from fastapi import FastAPI
 
 from idiolect.base_model import check_base_model, identify
-from idiolect.bundle import Bundle, read_manifest
+from idiolect.bundle import Bundle
 from idiolect.errors import BundleError
+from idiolect.manifest import Manifest
 from idiolect.merge import merge_bundle
 from server.engine.engine import Engine, EngineConfig, is_cpu
 from server.engine.openai import OpenAI
@@ -119,7 +120,7 @@ def prepare(settings: Settings) -> tuple[Bundle, str, Path | None]:
         return bundle, str(base), bundle.adapter_path
     folder = settings.cache_dir / "merged" / bundle.bundle_id
     try:
-        read_manifest(folder)
+        Manifest.read(folder)
     except BundleError:
         log.info("merging the adapter of bundle %s into %s", bundle.bundle_id, base)
         merge_bundle(bundle, base, folder)

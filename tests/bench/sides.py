@@ -129,11 +129,11 @@ _numbers = itertools.count()
 
 
 def conversation(number: int) -> list[dict[str, str]]:
-    """Asks something else for every number, from the first word on, so that nobody finds another's answer cached.
+    """Asks something else for every number, in the first block behind the system prompt, so that no answer is cached.
 
     Replies run into their limit, so that both sides of a comparison write equally many tokens.
     """
-    question = f"{number} is a number. Write a long story in which it matters."
+    question = f"Request {number}: write a long essay about the history of books."
     return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": question}]
 
 

@@ -4,8 +4,8 @@ Everybody shares a system prompt of about 200 tokens and asks something else. D1
 every request another user, against ten users in turn. D2 over HTTP: that server, against `vllm serve` with the same
 merged weights and engine settings and no users, and against `vllm serve` with its own settings (one core kept for the
 scheduler, compiled); each waits while the other is measured. An engine's speed differs a little from start to start, so
-both servers are started anew a few times. D2 in process: our engine with user tokens and without, on the demo model,
-and on a tiny random one whose forward pass costs next to nothing, so that what the host does shows.
+both servers are started anew, in the other order. D2 in process: our engine with user tokens and without, on the demo
+model, and on a tiny random one whose forward pass costs next to nothing, so that what the host does shows.
 """
 
 import asyncio
@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -34,9 +35,10 @@ from training.demo_model import demo_model
 
 COMMAND = "make throughput"
 OUT = ROOT / "docs" / "results" / "throughput.json"
+EVIDENCE = ROOT / "docs" / "evidence.json"
 N_USERS = 1_000_000
 N_REQUESTS, N_CALLERS, MAX_TOKENS, N_PAIRS = 32, 16, 128, 5
-N_STARTS, N_PAIRS_A_START = 3, 3
+N_STARTS, N_PAIRS_A_START = 2, 3
 TINY_MAX_TOKENS = 256
 
 
@@ -45,14 +47,21 @@ async def main() -> None:
         folder = Path(name)
         bundle, users = many_users(folder / "bundle", N_USERS), everyone(N_USERS, first=500_000)
         with ours(folder / "ours", bundle) as (url, model):
-            value: dict[str, Any] = {"users_over_ten": await flat(url)}
-            sys.stderr.write(f"{value}\n")
+            users_over_ten = await flat(url)
+            record(EVIDENCE, "D1", users_over_ten, "tokens a second, 1,000,000 users over 10: >= 0.98", COMMAND)
             with vllm_serve(model, folder / "as_it_comes.log", as_it_comes=True) as plain:
-                found = await over_vllm(url, "/generate", users, plain, N_PAIRS)
-                value["generate_over_vllm_serve_as_it_comes"] = found
+                as_it_comes = await over_vllm(url, "/generate", users, plain, N_PAIRS)
+        value: dict[str, Any] = {"generate_over_vllm_serve_as_it_comes": as_it_comes}
         generate, chat = list[float](), list[float]()
-        for _ in range(N_STARTS):
-            with ours(folder / "ours", bundle) as (url, model), vllm_serve(model, folder / "plain.log") as plain:
+        for number in range(N_STARTS):
+            with ExitStack() as stack:
+                # Not always the same one first, should it matter what a start finds of the machine's memory.
+                sides = {
+                    "ours": lambda: stack.enter_context(ours(folder / "ours", bundle))[0],
+                    "plain": lambda: stack.enter_context(vllm_serve(model, folder / "plain.log")),
+                }
+                urls = {side: sides[side]() for side in (sorted(sides) if number % 2 == 0 else sorted(sides)[::-1])}
+                url, plain = urls["ours"], urls["plain"]
                 for path, ratios in (("/generate", generate), ("/v1/chat/completions", chat)):
                     ratios += (await over_vllm(url, path, users, plain, N_PAIRS_A_START))["ratios"]
         value["generate_over_vllm_serve"] = {"median": median(generate), "ratios": generate}
@@ -62,11 +71,10 @@ async def main() -> None:
         tiny_users = many_users(folder / "few_tiny", N_REQUESTS, like=like)
         value["in_process_tiny_model"] = await in_process(str(tiny), tiny_users, TINY_MAX_TOKENS)
     sys.stdout.write(json.dumps(value, indent=2) + "\n")
-    OUT.write_text(json.dumps({**value, **provenance(COMMAND)}, indent=2) + "\n")
-    evidence = ROOT / "docs" / "evidence.json"
-    record(evidence, "D1", value.pop("users_over_ten"), "tokens a second, 1,000,000 users over 10: >= 0.98", COMMAND)
+    found = {"users_over_ten": users_over_ten, **value}
+    OUT.write_text(json.dumps({**found, **provenance(COMMAND)}, indent=2) + "\n")
     threshold = ">= 0.97 on the same engine; >= 1.0 over `vllm serve`; >= 0.90 on a tiny model"
-    record(evidence, "D2", value, threshold, COMMAND)
+    record(EVIDENCE, "D2", value, threshold, COMMAND)
 
 
 async def tokens_per_s(url: str, path: str, body: Any, users: Iterator[str]) -> float:

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
-from idiolect.bundle import Bundle, read_manifest
+from idiolect.bundle import Bundle
 from idiolect.errors import (
     BundleCorrupt,
     BundleFormatUnsupported,
@@ -107,10 +107,10 @@ def rewrite(bundle: Bundle, **changes: object) -> None:
 def test_a_newer_format_is_told_from_a_broken_one(bundle: Bundle):
     rewrite(bundle, format_version=2)
     with pytest.raises(BundleFormatUnsupported, match="format version 2"):
-        read_manifest(bundle.path)
+        Manifest.read(bundle.path)
     rewrite(bundle, format_version="x")
     with pytest.raises(BundleCorrupt):
-        read_manifest(bundle.path)
+        Manifest.read(bundle.path)
 
 
 @pytest.mark.parametrize(
@@ -119,13 +119,13 @@ def test_a_newer_format_is_told_from_a_broken_one(bundle: Bundle):
 def test_manifests_that_are_none(bundle: Bundle, text: str | bytes):
     (bundle.path / "manifest.json").write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(BundleCorrupt, match=r"manifest\.json"):
-        read_manifest(bundle.path)
+        Manifest.read(bundle.path)
 
 
 def test_unknown_manifest_fields_are_refused(bundle: Bundle):
     rewrite(bundle, surprise=1)
     with pytest.raises(BundleCorrupt, match="surprise"):
-        read_manifest(bundle.path)
+        Manifest.read(bundle.path)
 
 
 def resave(bundle: Bundle, name: str, **changes: np.ndarray) -> None:
