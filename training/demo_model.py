@@ -81,4 +81,4 @@ def _convert(target: Path) -> None:
 
 
 if __name__ == "__main__":
-    print(demo_model())  # noqa: T201
+    print(demo_model())  # noqa: T201 (what the command is for)

@@ -40,6 +40,7 @@ EXPLODED = 20.0
 """A loss this many times that of the first step (or of 1, if that is more) ends the run."""
 
 
+# In one piece, so that a run reads from top to bottom.
 def fit(run: RunConfig, out: Path) -> Policy:  # noqa: C901
     """Train `run` into the folder `out`, resuming from its checkpoint if there is one.
 

@@ -22,7 +22,7 @@ def main() -> None:
         result[name] = {"alpha": run["alpha"], "n_steps": n_steps, **evaluation}
     OUT.parent.mkdir(parents=True, exist_ok=True)
     OUT.write_text(json.dumps(result, indent=2) + "\n")
-    sys.stdout.write("".join(f"{name}: {result[name]['accuracy']['mean']}\n" for name in runs))  # type: ignore[index]
+    sys.stdout.write("".join(f"{name}: {result[name]['accuracy']['mean']}\n" for name in runs))
 
 
 if __name__ == "__main__":

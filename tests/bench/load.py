@@ -97,8 +97,8 @@ async def drive(url: str, path: str, body: Body, users: Iterator[str], n_request
 async def full(measure: Callable[[], Awaitable[Window]], n_tokens: int) -> Window:
     """A window in which every reply ran into its limit, so that all wrote `n_tokens`; measured again otherwise.
 
-    A reply that ends early leaves its caller out of step, and in the end the others without company: a window lost a
-    fifth of its speed that way, with 3 % of its tokens.
+    A reply that ends early leaves its caller out of step, and in the end the others without company: a window of 3,025
+    tokens instead of 4,096 had 166 tokens a second instead of about 210.
     """
     for _ in range(MAX_WINDOWS):
         window = await measure()

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -54,14 +54,7 @@ async def main() -> None:
         value: dict[str, Any] = {"generate_over_vllm_serve_as_it_comes": as_it_comes}
         generate, chat = list[float](), list[float]()
         for number in range(N_STARTS):
-            with ExitStack() as stack:
-                # Not always the same one first, should it matter what a start finds of the machine's memory.
-                sides = {
-                    "ours": lambda: stack.enter_context(ours(folder / "ours", bundle))[0],
-                    "plain": lambda: stack.enter_context(vllm_serve(model, folder / "plain.log")),
-                }
-                urls = {side: sides[side]() for side in (sorted(sides) if number % 2 == 0 else sorted(sides)[::-1])}
-                url, plain = urls["ours"], urls["plain"]
+            with both(folder, bundle, model, ours_first=number % 2 == 0) as (url, plain):
                 for path, ratios in (("/generate", generate), ("/v1/chat/completions", chat)):
                     ratios += (await over_vllm(url, path, users, plain, N_PAIRS_A_START))["ratios"]
         value["generate_over_vllm_serve"] = {"median": median(generate), "ratios": generate}
@@ -75,6 +68,18 @@ async def main() -> None:
     OUT.write_text(json.dumps({**found, **provenance(COMMAND)}, indent=2) + "\n")
     threshold = ">= 0.97 on the same engine; >= 1.0 over `vllm serve`; >= 0.90 on a tiny model"
     record(EVIDENCE, "D2", value, threshold, COMMAND)
+
+
+@contextmanager
+def both(folder: Path, bundle: Bundle, model: Path, *, ours_first: bool) -> Iterator[tuple[str, str]]:
+    """Our server and `vllm serve`: which one starts first may matter, so that each does in turn."""
+    mine, theirs = ours(folder / "ours", bundle), vllm_serve(model, folder / "plain.log")
+    if ours_first:
+        with mine as (url, _), theirs as plain:
+            yield url, plain
+    else:
+        with theirs as plain, mine as (url, _):
+            yield url, plain
 
 
 async def tokens_per_s(url: str, path: str, body: Any, users: Iterator[str]) -> float:

@@ -109,7 +109,7 @@ def trl_steps(run: RunConfig, pairs: Sequence[Pair], folder: Path) -> Timed:
         task_type="CAUSAL_LM",
     )
 
-    class Clock(TrainerCallback):  # type: ignore[misc]
+    class Clock(TrainerCallback):
         seconds = 0.0
         began = 0.0
 
