@@ -1,14 +1,16 @@
 """The connection to Redis, one server or a cluster: where keys of a user hash to, and Redis's errors as ours."""
 
+import asyncio
 import hashlib
 import logging
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import redis.asyncio
 from redis.asyncio.cluster import ClusterNode, RedisCluster
+from redis.asyncio.connection import SSLConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import ConstantBackoff
 from redis.exceptions import ClusterDownError, ConnectionError, RedisClusterException, RedisError, SlotNotCoveredError
@@ -31,10 +33,37 @@ STORE_ERRORS = (RedisError, RedisClusterException, OSError, TimeoutError)
 """What a Redis that cannot be asked makes the client raise."""
 
 
+class _Writer:
+    """Says ConnectionError when it is closed, by the node or by another task, between being taken and written to.
+    redis-py does so itself after 8.1 (#4288); until then an AttributeError or TypeError came out, and no retry."""
+
+    _writer: asyncio.StreamWriter | None
+
+    async def _send_packed_command(self, command: Iterable[bytes]) -> None:
+        if self._writer is None or self._writer.is_closing():
+            raise ConnectionError("closed before the command was written")
+        self._writer.writelines(command)
+        await self._writer.drain()
+
+
+class _Connection(_Writer, redis.asyncio.Connection):
+    pass
+
+
+class _SSLConnection(_Writer, SSLConnection):
+    pass
+
+
 class _Cluster(RedisCluster):
     """Repeats what has not reached a node, but not what timed out there: it may have been done."""
 
     ERRORS_ALLOW_RETRY: Any = (ConnectionError, ClusterDownError, SlotNotCoveredError)
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        # For the nodes it finds; those it starts from are asked for them and nothing else.
+        secure = self.connection_kwargs["connection_class"] is SSLConnection
+        self.connection_kwargs["connection_class"] = _SSLConnection if secure else _Connection
 
 
 def connect(url: str) -> Connection:

@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -16,7 +17,7 @@ import pytest
 from idiolect.bundle import Bundle
 from server.errors import StoreUnavailable
 from server.store.codes import CodeTable
-from server.store.connection import shard
+from server.store.connection import STORE_ERRORS, connect, send, shard
 from server.store.store import Store
 from tests.integration.test_personalize import VOTE, Replica, replicas, soon
 from tests.live import N_SLOTS, Cluster, running_server
@@ -87,6 +88,39 @@ def test_everything_of_a_user_is_there(cluster: Cluster, bundle: Bundle):
     async def is_gone(cluster: Cluster) -> bool:
         files = (file for node in cluster.nodes for file in node.folder.rglob("append*") if file.is_file())
         return not any(b"I am user-" in file.read_bytes() for file in files)
+
+    asyncio.run(scenario())
+
+
+def test_connections_are_closed_while_commands_are_sent(cluster: Cluster):
+    """As all that wait in a node's pool are when one of them fails: an answer, or an error that is known as Redis's."""
+
+    async def scenario() -> None:
+        redis = connect(cluster.url)
+        await redis.initialize()
+        keys = [shard(user_id) for user_id in USERS]
+        right = [key.encode() for key in keys]
+        assert all(await asyncio.gather(*(redis.set(key, key) for key in keys)))
+
+        async def ask() -> list[Any]:
+            pipeline = redis.pipeline()
+            for key in keys[:3]:
+                pipeline.get(key)
+            asked = [*(redis.get(key) for key in keys), send(pipeline)]
+            return await asyncio.gather(*asked, return_exceptions=True)
+
+        async def all_is_right() -> bool:
+            return await ask() == [*right, right[:3]]
+
+        for n in range(10):
+            closing = [asyncio.create_task(node.disconnect_free_connections()) for node in redis.get_nodes()]
+            if n % 2:
+                await asyncio.sleep(0)
+            for found, expected in zip(await ask(), [*right, right[:3]], strict=True):
+                assert found == expected or isinstance(found, STORE_ERRORS)
+            await asyncio.gather(*closing)
+        await soon(all_is_right)
+        await redis.aclose()
 
     asyncio.run(scenario())
 
