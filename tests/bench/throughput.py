@@ -4,8 +4,9 @@ Everybody shares a system prompt of about 200 tokens and asks something else. D1
 every request another user, against ten users in turn. D2 over HTTP: that server, against `vllm serve` with the same
 merged weights and engine settings and no users, and against `vllm serve` with its own settings (one core kept for the
 scheduler, compiled); each waits while the other is measured. An engine's speed differs a little from start to start and
-the machine's over minutes, so both servers are started in both orders, and our two APIs take turns. D2 in process: our engine with user tokens and without, on the demo
-model, and on a tiny random one whose forward pass costs next to nothing, so that what the host does shows.
+the machine's over minutes, so both servers are started in both orders, and our two APIs take turns. D2 in process: our
+engine with user tokens and without, on the demo model, and on a tiny random one whose forward pass costs next to
+nothing, so that what the host does shows.
 """
 
 import asyncio
