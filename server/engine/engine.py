@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import sys
 import uuid
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
@@ -28,6 +29,8 @@ from server.errors import EngineDead, GenerationFailed, PromptTooLong
 FEW_CORES = 2
 CPU_STEP_TOKENS = 512
 """Of all requests together. While a long prompt is computed, everybody else's next token waits for the step to end."""
+INTEL_OPENMP = Path(sys.prefix) / "lib" / "libiomp5.so"
+"""Comes with vLLM for x86, which takes PyTorch's own OpenMP if it is not told: 4 to 6 % fewer tokens a second here."""
 LOW_PRIORITY = 10
 """Of prompts that nobody waits for; vLLM computes smaller numbers first, and replies have 0."""
 
@@ -211,6 +214,8 @@ def engine_args(config: EngineConfig) -> AsyncEngineArgs:
             # vLLM keeps one core for its scheduler, which hardly needs it: here that would be half the machine, and
             # replies took 1.4 to 1.5 times as long (SmolLM2-135M, one caller and sixteen, by hand).
             os.environ.setdefault("VLLM_CPU_NUM_OF_RESERVED_CPU", "0")
+        if INTEL_OPENMP.exists():
+            os.environ.setdefault("LD_PRELOAD", str(INTEL_OPENMP))  # heeded by the engine's process, not by this one
     modules = None
     if config.adapter is not None:
         modules = json.loads((config.adapter / "adapter_config.json").read_text())["target_modules"]

@@ -30,7 +30,7 @@ from idiolect.bundle import Bundle
 from server.engine.engine import Engine, EngineConfig, Sampling, engine_args
 from server.engine.injection import Placed, UserTokens
 from tests.bench.length_users import first_sentences
-from tests.bench.load import paired
+from tests.bench.load import Window, full, paired
 from tests.bench.sides import conversation
 from tests.live import DEMO_BUNDLE, ROOT
 from tests.record import provenance
@@ -42,6 +42,7 @@ N_REQUESTS, N_CALLERS, MAX_TOKENS, N_PAIRS = 16, 16, 48, 5
 N_LONG_WORDS = 3000
 """About 4,000 tokens."""
 CHANGES: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
+    "PyTorch's OpenMP": ({}, {"LD_PRELOAD": ""}),
     "a core kept for the scheduler": ({}, {"VLLM_CPU_NUM_OF_RESERVED_CPU": "1"}),
     "blocks of 128 tokens": ({"block_size": 128}, {}),
     "no prefix cache": ({"enable_prefix_caching": False}, {}),
@@ -74,6 +75,9 @@ class Side:
         self._numbers = itertools.count()
 
     async def tokens_per_s(self) -> float:
+        return (await full(self._window, N_REQUESTS * MAX_TOKENS)).tokens_per_s
+
+    async def _window(self) -> Window:
         left, n_tokens = iter(self._users), 0
 
         async def call() -> None:
@@ -86,7 +90,7 @@ class Side:
 
         began = time.perf_counter()
         await asyncio.gather(*(call() for _ in range(N_CALLERS)))
-        return n_tokens / (time.perf_counter() - began)
+        return Window(n_tokens, time.perf_counter() - began, ())
 
     async def placed(self, n_more: int = 0) -> Placed:
         """A prompt that nobody has sent before, with `n_more` random words in its system prompt."""

@@ -19,7 +19,7 @@ from idiolect.bundle import Bundle, write_bundle
 from idiolect.layout import Placement
 from idiolect.manifest import AdapterWeights
 from idiolect.user_model import UserModel
-from server.engine.engine import CPU_STEP_TOKENS, FEW_CORES
+from server.engine.engine import CPU_STEP_TOKENS, FEW_CORES, INTEL_OPENMP
 from tests.bench.load import Body
 from tests.live import DEMO_BUNDLE, Redis, free_port, running_server, wait_until_ready
 from training.demo_model import demo_model
@@ -96,6 +96,8 @@ def vllm_serve(model: Path, log: Path, *more: str, as_it_comes: bool = False) ->
         arguments += ["--generation-config", "vllm", "--disable-log-stats", "--scheduling-policy", "priority"]
         if len(os.sched_getaffinity(0)) <= FEW_CORES:
             env["VLLM_CPU_NUM_OF_RESERVED_CPU"] = "0"
+        if INTEL_OPENMP.exists():
+            env["LD_PRELOAD"] = str(INTEL_OPENMP)
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *arguments, *more],

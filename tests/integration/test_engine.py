@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
+import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -15,7 +16,7 @@ from safetensors.torch import load_file
 from idiolect.bundle import Bundle
 from idiolect.layout import Layout
 from idiolect.merge import merge_bundle
-from server.engine.engine import Engine, EngineConfig, Sampling
+from server.engine.engine import INTEL_OPENMP, Engine, EngineConfig, Sampling
 from server.engine.injection import INJECTIONS, Placed, UserTokens
 from tests.conftest import read_lines
 from tests.live import DEMO_BUNDLE
@@ -170,6 +171,15 @@ def test_a_shared_system_prompt_is_computed_once(running: Running, demo_bundle: 
     assert found["after_bos"]["cached_for_second_user"] == 0
     if running.label == "passthrough-merged":
         evidence("A5", found, "after_system: cached >= system tokens, whole blocks; after_bos: 0")
+
+
+@pytest.mark.skipif(not INTEL_OPENMP.exists(), reason="vLLM comes with Intel's OpenMP for x86 only")
+def test_the_worker_computes_with_intels_openmp(running: Running):
+    """It is loaded into vLLM's processes before PyTorch brings another, though nobody asked for it."""
+    workers = [child for child in psutil.Process().children(recursive=True) if child.name() == "VLLM::Worker"]
+    assert workers
+    for worker in workers:
+        assert str(INTEL_OPENMP) in {part.path for part in worker.memory_maps()}
 
 
 def test_an_adapter_folder_is_what_vllm_expects(demo_bundle: Bundle):
