@@ -1,6 +1,5 @@
 """The connection to Redis, one server or a cluster: where keys of a user hash to, and Redis's errors as ours."""
 
-import asyncio
 import hashlib
 import logging
 import re
@@ -33,25 +32,18 @@ STORE_ERRORS = (RedisError, RedisClusterException, OSError, TimeoutError)
 """What a Redis that cannot be asked makes the client raise."""
 
 
-class _Writer:
+class _Connection(redis.asyncio.Connection):
     """Says ConnectionError when it is closed, by the node or by another task, between being taken and written to.
     redis-py does so itself after 8.1 (#4288); until then an AttributeError or TypeError came out, and no retry."""
-
-    _writer: asyncio.StreamWriter | None
 
     async def _send_packed_command(self, command: Iterable[bytes]) -> None:
         if self._writer is None or self._writer.is_closing():
             raise ConnectionError("closed before the command was written")
-        self._writer.writelines(command)
-        await self._writer.drain()
+        await super()._send_packed_command(command)
 
 
-class _Connection(_Writer, redis.asyncio.Connection):
-    pass
-
-
-class _SSLConnection(_Writer, SSLConnection):
-    pass
+class _SSLConnection(_Connection, SSLConnection):
+    """The same over TLS."""
 
 
 class _Cluster(RedisCluster):
