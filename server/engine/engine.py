@@ -18,8 +18,10 @@ from vllm.lora.request import LoRARequest
 from vllm.platforms import current_platform
 from vllm.sampling_params import RequestOutputKind
 from vllm.usage.usage_lib import UsageContext
+from vllm.utils.ompmultiprocessing import OMPProcessManager
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
+from vllm.v1.executor.uniproc_executor import UniProcExecutor
 
 from server import metrics
 from server.engine.conversation import Conversations
@@ -105,11 +107,7 @@ class Engine:
     async def start(cls, config: EngineConfig) -> Self:
         """Load the weights and be ready (about 40 s on two CPU cores)."""
         # In a thread: it takes half a minute and more, in which health must answer and Redis be filled.
-        arguments, context = await asyncio.to_thread(engine_args, config), UsageContext.OPENAI_API_SERVER
-        # As `vllm serve` starts it: otherwise vLLM takes none of its own settings for the hardware, and computes a long
-        # prompt on an H100 in steps of 2,048 tokens instead of 8,192.
-        llm = await asyncio.to_thread(AsyncLLM.from_engine_args, arguments, usage_context=context)
-        return cls(llm, config)
+        return cls(await asyncio.to_thread(lambda: start_vllm(engine_args(config))), config)
 
     def engine_input(self, placed: Placed) -> Any:
         """vLLM's input for a placed prompt."""
@@ -235,9 +233,24 @@ def engine_args(config: EngineConfig) -> AsyncEngineArgs:
         generation_config="vllm",  # no sampling defaults (such as penalties) from the model's own files
         disable_log_stats=True,
         scheduling_policy="priority",
+        # The scheduler's process computes the model itself. On a CPU vLLM would start a worker for that, which spins on
+        # the cores that compute while it waits. By the name "uni" vLLM refuses it there, since OpenMP is set up for
+        # workers only; start_vllm does that.
+        distributed_executor_backend=UniProcExecutor if is_cpu() else None,
         **lora,
         **build_injection(config.injection).engine_args(architecture, modules),
     )
+
+
+def start_vllm(arguments: AsyncEngineArgs) -> AsyncLLM:
+    """vLLM's engine, up and ready."""
+    # As `vllm serve` starts it: otherwise vLLM takes none of its own settings for the hardware, and computes a long
+    # prompt on an H100 in steps of 2,048 tokens instead of 8,192.
+    context = UsageContext.OPENAI_API_SERVER
+    config = arguments.create_engine_config(context)
+    # The threads of the process that computes the model, as vLLM sets them up for a worker. Does nothing on a GPU.
+    with OMPProcessManager(config).configure_omp_envs(rank=0, local_rank=0):
+        return AsyncLLM.from_vllm_config(config, usage_context=context, disable_log_stats=arguments.disable_log_stats)
 
 
 def _architecture(model: str) -> str:

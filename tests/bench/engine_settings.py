@@ -23,11 +23,9 @@ from typing import Any
 from uuid import uuid4
 
 import numpy as np
-from vllm.usage.usage_lib import UsageContext
-from vllm.v1.engine.async_llm import AsyncLLM
 
 from idiolect.bundle import Bundle
-from server.engine.engine import Engine, EngineConfig, Sampling, engine_args
+from server.engine.engine import Engine, EngineConfig, Sampling, engine_args, start_vllm
 from server.engine.injection import Placed, UserTokens
 from tests.bench.length_users import first_sentences
 from tests.bench.load import Window, full, paired
@@ -43,6 +41,7 @@ N_LONG_WORDS = 3000
 """About 4,000 tokens."""
 CHANGES: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
     "PyTorch's OpenMP": ({}, {"LD_PRELOAD": ""}),
+    "a process for the worker": ({"distributed_executor_backend": "mp"}, {}),
     "a core kept for the scheduler": ({}, {"VLLM_CPU_NUM_OF_RESERVED_CPU": "1"}),
     "blocks of 128 tokens": ({"block_size": 128}, {}),
     "no prefix cache": ({"enable_prefix_caching": False}, {}),
@@ -64,7 +63,7 @@ class Side:
         before = dict(os.environ)
         os.environ.update(env)
         try:
-            llm = AsyncLLM.from_engine_args(args, usage_context=UsageContext.OPENAI_API_SERVER)
+            llm = start_vllm(args)
         finally:
             os.environ.clear()
             os.environ.update(before)

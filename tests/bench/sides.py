@@ -20,7 +20,9 @@ from idiolect.layout import Placement
 from idiolect.manifest import AdapterWeights
 from idiolect.user_model import UserModel
 from server.engine.engine import CPU_STEP_TOKENS, FEW_CORES, INTEL_OPENMP
+from tests.bench import one_process
 from tests.bench.load import Body
+from tests.bench.one_process import EXECUTOR
 from tests.live import DEMO_BUNDLE, Redis, free_port, running_server, wait_until_ready
 from training.demo_model import demo_model
 
@@ -81,26 +83,32 @@ def ours(folder: Path, bundle: Bundle) -> Iterator[tuple[str, Path]]:
 
 
 @contextmanager
-def vllm_serve(model: Path, log: Path, *more: str, as_it_comes: bool = False) -> Iterator[str]:
-    """`vllm serve` with the settings of our engine, or its own on the same memory, and `more` arguments; its base URL.
+def vllm_serve(
+    model: Path, log: Path, *more: str, own_worker: bool = False, as_it_comes: bool = False
+) -> Iterator[str]:
+    """`vllm serve` as our engine is set up, with `more` arguments; its base URL. The model is called `plain`.
 
-    The model is called `plain`, and computes in float32.
+    `own_worker`: every setting of ours that vLLM has for a CPU, which computes the model in a worker process then.
+    `as_it_comes`: its own settings, but float32 and as much memory.
     """
     port = free_port()
     arguments = ["--model", str(model), "--served-model-name", "plain", "--port", str(port), "--host", "127.0.0.1"]
     arguments += ["--dtype", "float32"]
     env = os.environ | {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_LOGGING_LEVEL": "WARNING", "VLLM_PLUGINS": ""}
+    module = "vllm.entrypoints.openai.api_server"
     if not as_it_comes:
         arguments += ["--enforce-eager", "--block-size", "32", "--max-num-seqs", str(MAX_NUM_SEQS)]
         arguments += ["--max-num-batched-tokens", str(CPU_STEP_TOKENS)]
         arguments += ["--generation-config", "vllm", "--disable-log-stats", "--scheduling-policy", "priority"]
         if len(os.sched_getaffinity(0)) <= FEW_CORES:
             env["VLLM_CPU_NUM_OF_RESERVED_CPU"] = "0"
-        if INTEL_OPENMP.exists():
+        if own_worker and INTEL_OPENMP.exists():
             env["LD_PRELOAD"] = str(INTEL_OPENMP)
+        elif not own_worker:
+            module, arguments = one_process.__name__, [*arguments, "--distributed-executor-backend", EXECUTOR]
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *arguments, *more],
+            [sys.executable, "-m", module, *arguments, *more],
             env=env,
             stdout=output,
             stderr=subprocess.STDOUT,

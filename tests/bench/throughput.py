@@ -2,9 +2,10 @@
 
 Everybody shares a system prompt of about 200 tokens and asks something else. D1: one server with a million known users;
 every request another user, against ten users in turn. D2 over HTTP: that server, against `vllm serve` with the same
-merged weights and engine settings and no users, and against `vllm serve` with its own settings (one core kept for the
-scheduler, compiled); each waits while the other is measured. An engine's speed differs a little from start to start and
-the machine's over minutes, so both servers are started in both orders, and our two APIs take turns. D2 in process: our
+merged weights and no users. Once with every engine setting of ours that vLLM has for a CPU, once with the model in the
+scheduler's process as well, which is ours, and once with vLLM's own settings (one core kept for the scheduler,
+compiled); each waits while the other is measured. An engine's speed differs a little from start to start and the
+machine's over minutes, so both servers are started in both orders, and our two APIs take turns. D2 in process: our
 engine with user tokens and without, on the demo model, and on a tiny random one whose forward pass costs next to
 nothing, so that what the host does shows.
 """
@@ -54,13 +55,8 @@ async def main() -> None:
             with vllm_serve(model, folder / "as_it_comes.log", as_it_comes=True) as plain:
                 as_it_comes = await over_vllm(url, "/generate", users, plain, N_PAIRS)
         value: dict[str, Any] = {"generate_over_vllm_serve_as_it_comes": as_it_comes}
-        ratios: dict[str, list[float]] = {path: [] for path in APIS}
-        for ours_first, apis in ((True, APIS), (False, APIS[::-1])):
-            with both(folder, bundle, model, ours_first=ours_first) as (url, plain):
-                for path in apis * N_TURNS:
-                    ratios[path] += (await over_vllm(url, path, users, plain, N_PAIRS_A_TURN))["ratios"]
-        for name, path in zip(("generate", "chat"), APIS, strict=True):
-            value[f"{name}_over_vllm_serve"] = {"median": median(ratios[path]), "ratios": ratios[path]}
+        value["over_vllm_serve"] = await in_both_orders(folder, bundle, model, own_worker=True)
+        value["over_vllm_serve_in_one_process"] = await in_both_orders(folder, bundle, model, own_worker=False)
         value["in_process"] = await in_process(str(model), many_users(folder / "few", N_REQUESTS), MAX_TOKENS)
         like, tiny, _ = tiny_bundle(folder / "tiny", demo_model())
         tiny_users = many_users(folder / "few_tiny", N_REQUESTS, like=like)
@@ -72,10 +68,22 @@ async def main() -> None:
     record(EVIDENCE, "D2", value, threshold, COMMAND)
 
 
+async def in_both_orders(folder: Path, bundle: Bundle, model: Path, *, own_worker: bool) -> dict[str, Any]:
+    """Our APIs over `vllm serve`, with servers of which now one and now the other has started first."""
+    users = everyone(N_USERS, first=500_000)
+    ratios: dict[str, list[float]] = {path: [] for path in APIS}
+    for ours_first, apis in ((True, APIS), (False, APIS[::-1])):
+        with both(folder, bundle, model, ours_first=ours_first, own_worker=own_worker) as (url, plain):
+            for path in apis * N_TURNS:
+                ratios[path] += (await over_vllm(url, path, users, plain, N_PAIRS_A_TURN))["ratios"]
+    return {path: {"median": round(median(each), 4), "ratios": each} for path, each in ratios.items()}
+
+
 @contextmanager
-def both(folder: Path, bundle: Bundle, model: Path, *, ours_first: bool) -> Iterator[tuple[str, str]]:
-    """Our server and `vllm serve`: which one starts first may matter, so that each does in turn."""
-    mine, theirs = ours(folder / "ours", bundle), vllm_serve(model, folder / "plain.log")
+def both(folder: Path, bundle: Bundle, model: Path, *, ours_first: bool, own_worker: bool) -> Iterator[tuple[str, str]]:
+    """Our server and `vllm serve`."""
+    mine = ours(folder / "ours", bundle)
+    theirs = vllm_serve(model, folder / "plain.log", own_worker=own_worker)
     if ours_first:
         with mine as (url, _), theirs as plain:
             yield url, plain
