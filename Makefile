@@ -99,7 +99,7 @@ real-people: model  ## votes of real people, reward track: global against person
 reply-lengths: model  ## reply lengths through /generate on held-out prompts; writes docs/results/reply_lengths.json
 	@$(PY) -m tests.bench.reply_lengths
 
-bench: throughput peers one-at-a-time host-cost million-users  ## all serving benchmarks, and their plots in docs/results (two hours)
+bench: throughput first-token peers one-at-a-time host-cost million-users  ## all serving benchmarks, and their plots in docs/results (two hours)
 	@$(PY) -m tests.bench.plots
 
 evidence: model  ## run the integration tests and record what they measure in docs/evidence.json
