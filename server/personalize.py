@@ -70,6 +70,8 @@ class _Seen:
         return OVERHEAD_BYTES + code + sys.getsizeof(self.profile)
 
 
+_Outcome = _Seen | StoreUnavailable | None
+"""Of a reading; None: the request that read has left."""
 OVERHEAD_BYTES = 650
 """Of what is kept, beside its numbers: objects, key, two places in dictionaries (600 measured for a user)."""
 
@@ -83,7 +85,7 @@ class Personalizer:
         self._learner = learner
         self._table = CodeTable.of(bundle)
         self._seen: LRUCache[str, _Seen] = LRUCache(CACHE_BYTES, getsizeof=lambda seen: seen.n_bytes)
-        self._reading: dict[str, asyncio.Task[_Seen]] = {}
+        self._reading: dict[str, asyncio.Future[_Outcome]] = {}
         self._tokens: LRUCache[bytes, UserTokens] = LRUCache(
             CACHE_BYTES, getsizeof=lambda user: OVERHEAD_BYTES + user.rows.nbytes
         )
@@ -125,21 +127,33 @@ class Personalizer:
         return seen.epoch == self._store.changes.epoch is not None and time.monotonic() - seen.read_s < MAX_AGE_S
 
     async def _read_once(self, user_id: str) -> _Seen:
-        """Requests of one user share one reading; it goes on when one of them leaves."""
-        reading = self._reading.get(user_id)
-        if reading is None:
-            reading = self._reading[user_id] = asyncio.create_task(self._read(user_id))
-            reading.add_done_callback(lambda task: self._keep(user_id, task))
-        return await asyncio.shield(reading)
+        """Requests of one user share one reading; when the one that reads leaves, another one reads.
 
-    def _keep(self, user_id: str, reading: "asyncio.Task[_Seen]") -> None:
-        failed = reading.cancelled() or reading.exception() is not None
-        if self._reading.get(user_id) is not reading:
-            return  # the user has changed since it began
-        del self._reading[user_id]
-        if failed:
-            return
-        seen = reading.result()
+        It reads in its own task: with a task for the reading, it would wait for its turn on the event loop thrice more.
+        """
+        reading = self._reading.get(user_id)
+        outcome = await (self._lead(user_id) if reading is None else asyncio.shield(reading))
+        if isinstance(outcome, StoreUnavailable):
+            raise outcome
+        return outcome or await self._read_once(user_id)
+
+    async def _lead(self, user_id: str) -> _Seen | StoreUnavailable:
+        """Read for all who wait."""
+        reading = self._reading[user_id] = asyncio.get_running_loop().create_future()
+        outcome: _Outcome = None
+        try:
+            outcome = await self._read(user_id)
+        except StoreUnavailable as error:
+            outcome = error
+        finally:
+            reading.set_result(outcome)
+            if self._reading.get(user_id) is reading:  # or the user has changed since it began
+                del self._reading[user_id]
+                if isinstance(outcome, _Seen):
+                    self._keep(user_id, outcome)
+        return outcome
+
+    def _keep(self, user_id: str, seen: _Seen) -> None:
         if seen.state == "degraded" or seen.n_bytes > CACHE_BYTES:
             self._seen.pop(user_id, None)
         else:

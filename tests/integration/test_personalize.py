@@ -108,6 +108,20 @@ def test_a_user_is_read_once_until_something_changes(tmp_path: Path):
     served(tmp_path, scenario)
 
 
+def test_a_request_that_leaves_takes_nobody_with_it(tmp_path: Path):
+    async def scenario(store: Redis, bundle: Bundle) -> None:
+        async with replicas(store.url, bundle, 1) as (one,):
+            await one.store.load_codes(CodeTable.of(bundle), bundle.user_ids, bundle.codes)
+            for leaves in (0, 1):  # the one that reads, and one that waits for it
+                one.store.changes.heard("ada")
+                together = [asyncio.create_task(one.users.find("ada")) for _ in range(4)]
+                await asyncio.sleep(0)
+                together.pop(leaves).cancel()
+                assert [who.state for who in await asyncio.gather(*together)] == ["stored"] * 3
+
+    served(tmp_path, scenario)
+
+
 def test_other_servers_hear_of_every_change(tmp_path: Path):
     async def scenario(store: Redis, bundle: Bundle) -> None:
         async with replicas(store.url, bundle, 2) as (one, other):
