@@ -5,7 +5,7 @@ is looked up in Redis, and without. CPU time of every process that takes part (t
 of 128 and of 1,900 random tokens, one request at a time and eight at once. The model's own work on the user tokens is
 in it. It computes with one thread: two would spin while they wait for each other, and that is no work.
 
-The model's work on a prompt of 1,900 tokens is a hundred times what a user adds, so windows are short and many: what
+The model's work on a prompt of 1,900 tokens is thirty times what a user adds, so windows are short and many: what
 drifts between two of them is small. And the host's work is timed alone, too, step by step and without the model.
 """
 

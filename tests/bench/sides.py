@@ -22,7 +22,6 @@ from idiolect.user_model import UserModel
 from server.engine.engine import CPU_STEP_TOKENS, FEW_CORES, INTEL_OPENMP
 from tests.bench import one_process
 from tests.bench.load import Body
-from tests.bench.one_process import EXECUTOR
 from tests.live import DEMO_BUNDLE, Redis, free_port, running_server, wait_until_ready
 from training.demo_model import demo_model
 
@@ -105,7 +104,10 @@ def vllm_serve(
         if own_worker and INTEL_OPENMP.exists():
             env["LD_PRELOAD"] = str(INTEL_OPENMP)
         elif not own_worker:
-            module, arguments = one_process.__name__, [*arguments, "--distributed-executor-backend", EXECUTOR]
+            module, arguments = (
+                one_process.__name__,
+                [*arguments, "--distributed-executor-backend", one_process.EXECUTOR],
+            )
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", module, *arguments, *more],
