@@ -14,7 +14,7 @@ LOOKUP = Histogram(
     "idiolect_user_lookup_seconds",
     "From a user id to user tokens, by where the user's record came from; readings shared by requests count for each",
     ["source"],
-    buckets=[1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 5e-2, 0.5],
+    buckets=[1e-5, 2e-5, 5e-5, 6e-5, 8e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 3e-3, 4e-3, 5e-3, 7e-3, 1e-2, 5e-2, 0.5],
 )
 VOTE_TAKEN = Histogram(
     "idiolect_vote_seconds",

@@ -31,7 +31,9 @@ from server.store.store import Store
 log = logging.getLogger(__name__)
 
 IDLE_S = 0.5
-"""Between looks at the streams when there was nothing."""
+"""Between looks at the streams when there was nothing, while users change or changes cannot be heard."""
+QUIET_S = 10.0
+"""The same while nobody has changed: only votes that another scorer has abandoned can be there."""
 TAKEN_VOTES = 4
 """Taken from a shard at a time."""
 MAX_TRIES = 3
@@ -54,11 +56,14 @@ class Scorer:
     def __init__(self, bundle: Bundle, store: Store, engine: Engine) -> None:
         self._bundle, self._store, self._engine = bundle, store, engine
         self._queue = store.queue(bundle.bundle_id)
+        self._changed = asyncio.Event()
+        store.changes.listen(lambda user_id, erased: self._changed.set())
 
     async def run(self) -> None:
         """Until cancelled. Outages of the store are waited out; a vote that fails does not hold up others."""
         counted_s = 0.0
         while True:
+            self._changed.clear()
             try:
                 votes = await self._queue.take(TAKEN_VOTES)
                 if time.monotonic() - counted_s > BACKLOG_S:
@@ -67,11 +72,19 @@ class Scorer:
                 await self._attend_all(votes)
             except StoreUnavailable as error:
                 log.warning("scoring waits: %s", error.message)
-                votes = []
+                await asyncio.sleep(IDLE_S)
+                continue
             except EngineDead:
                 return  # and the server with it
             if not votes:
-                await asyncio.sleep(IDLE_S)
+                await self._rest()
+
+    async def _rest(self) -> None:
+        """Every vote changes its user, and every server hears of that."""
+        await asyncio.sleep(IDLE_S)
+        if self._store.changes.epoch is not None:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), QUIET_S - IDLE_S)
 
     async def _attend_all(self, votes: Sequence[Unscored]) -> None:
         """Finish together what needs no score, and then one vote after another, the oldest first."""

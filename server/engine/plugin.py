@@ -1,8 +1,14 @@
-"""vLLM plugin: registers the model classes that accept user tokens. Loaded by vLLM in each of its processes."""
+"""vLLM plugin: registers the model classes that accept user tokens. Loaded by vLLM in each of its processes.
+
+It settles how these processes live beside the others, too.
+"""
 
 import multiprocessing
 import os
 import threading
+from multiprocessing.process import BaseProcess
+
+from server.engine.time_slice import take_long_turns
 
 ARCHITECTURES = {
     "LlamaForCausalLM": "LlamaWithUserTokens",
@@ -16,19 +22,25 @@ ARCHITECTURES = {
 def register() -> None:
     """Entry point of group `vllm.general_plugins`; may run more than once."""
     from vllm import ModelRegistry
+    from vllm.platforms import current_platform
 
     known = ModelRegistry.get_supported_archs()
     for name in ARCHITECTURES.values():
         if name not in known:
             # By name: vLLM imports the class only where a model is built.
             ModelRegistry.register_model(name, f"server.engine.model:{name}")
-    _end_with_parent()
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return  # the server itself, not the engine
+    _end_with(parent)
+    if current_platform.is_cpu():
+        take_long_turns()
 
 
-def _end_with_parent() -> None:
+def _end_with(parent: BaseProcess) -> None:
     """vLLM's engine and workers outlive a server that was killed and hold its memory, so that none can start anew."""
-    parent, name = multiprocessing.parent_process(), "end-with-parent"
-    if parent is None or any(thread.name == name for thread in threading.enumerate()):
+    name = "end-with-parent"
+    if any(thread.name == name for thread in threading.enumerate()):
         return
 
     def wait() -> None:

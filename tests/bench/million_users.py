@@ -1,23 +1,23 @@
 """make million-users (D7, D8): what a million users cost Redis and the server's memory, and how fast they are found.
 
-Cluster users (K = 16) of a tiny random model: none of this depends on the model. The codes are loaded as a starting
-server loads them, into a durable Redis. Then replies are asked for at random moments, at half of the rate that the
-server can take, each for another user, and then for a thousand users again and again: lookup times are the server's
-own histogram. Once as we set vLLM up on two cores, where its worker computes on both, and once with a core that it
-leaves to others. And every user is read once through GET /users/{id}, which looks a user up as every request does:
-memory is the resident size of the server.
+Cluster users (K = 16) of a tiny random model: bytes and memory do not depend on the model. The codes are loaded as a
+starting server loads them, into a durable Redis. Then replies are asked for at random moments, at half of the rate that
+the server can take, each for another user, and for some users again and again: lookup times are the server's own
+histogram, with the tiny model and with the demo model. And every user is read once through GET /users/{id}, which looks
+a user up as every request does: memory is the resident size of the server.
 """
 
 import argparse
 import asyncio
 import itertools
 import json
-import os
 import sys
 import tempfile
 import time
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ import psutil
 import redis
 
 from idiolect.bundle import Bundle
+from server.engine.time_slice import LONGEST_NS, set_turn
 from server.store.codes import CodeTable
 from server.store.store import Store
 from tests.bench.load import arrive, at_random, drive, everyone
@@ -40,9 +41,26 @@ from training.demo_model import demo_model
 
 COMMAND = "make million-users"
 OUT = ROOT / "docs" / "results" / "million_users.json"
-LOOKUPS = ("lookup_ms", "lookup_ms_without_replies", "lookup_ms_with_a_core_beside_the_model")
+LOOKUPS = ("lookup_ms", "lookup_ms_demo_model", "lookup_ms_without_replies")
 N_CALLERS = 8
 N_LOOKUPS, N_HOT, REPLY_TOKENS, LOAD = 2000, 1000, 8, 0.5
+N_LOOKUPS_DEMO, N_HOT_DEMO = 800, 100
+"""Of the demo model, which takes a tenth of the requests."""
+EQUAL = "_with_equal_turns"
+
+
+@dataclass(frozen=True)
+class Server:
+    """Ours: where it is, a client for it, and its process."""
+
+    url: str
+    http: httpx.Client
+    pid: int
+
+    def set_engine_turns(self, turn_ns: int) -> None:
+        engines = [child for child in psutil.Process(self.pid).children() if child.name().startswith("VLLM::")]
+        for thread in (thread for engine in engines for thread in engine.threads()):
+            set_turn(thread.id, turn_ns)
 
 
 async def load(url: str, bundle: Bundle) -> dict[str, Any]:
@@ -69,23 +87,29 @@ def percentiles(after: dict[float, float], before: dict[float, float]) -> dict[s
     return {f"p{share}": slowest(after, before, share / 100) for share in (50, 90, 99)}
 
 
-async def lookup_ms(url: str, http: httpx.Client, n_users: int) -> dict[str, dict[str, float]]:
-    """Bounds of the lookups' times while replies are asked for, from Redis and from the server's memory."""
-    numbers = itertools.count()
+async def lookup_ms(server: Server, n_users: int, n_hot: int, n_lookups: int) -> dict[str, Any]:
+    """Bounds of the lookups' times while replies are asked for, from Redis and from the server's memory.
+
+    Twice, in turns: as it is, and with turns of the engine as long as everybody's (server/engine/time_slice.py).
+    """
+    numbers, hot = itertools.count(), everyone(n_hot)
+    sources = {"store": everyone(n_users, first=n_hot), "cache": hot}
 
     def body(user: str) -> dict[str, Any]:
         return {"prompt": f"What of {next(numbers)}?", "user_id": user, "max_tokens": REPLY_TOKENS}
 
-    async def measure(source: str, users: Iterator[str]) -> dict[str, float]:
-        before = lookups(http, source)
-        await arrive(url, "/generate", body, users, N_LOOKUPS, per_second)
-        return percentiles(lookups(http, source), before)
-
     # What is left of the capacity when all callers wait for a reply all the time is headroom.
-    warm = await drive(url, "/generate", body, everyone(N_HOT), N_LOOKUPS, N_CALLERS)
-    per_second = LOAD * N_LOOKUPS / warm.seconds
-    store = await measure("store", everyone(n_users, first=N_HOT))
-    return {"requests_a_second": round(per_second, 1), "store": store, "cache": await measure("cache", everyone(N_HOT))}
+    warm = await drive(server.url, "/generate", body, hot, n_lookups, N_CALLERS)
+    per_second = LOAD * n_lookups / warm.seconds
+    counts: dict[str, Counter[float]] = defaultdict(Counter)
+    for turns, turn_ns in (("", LONGEST_NS), (EQUAL, 0), (EQUAL, 0), ("", LONGEST_NS)):
+        server.set_engine_turns(turn_ns)
+        for source, users in sources.items():
+            before = Counter(lookups(server.http, source))
+            await arrive(server.url, "/generate", body, users, n_lookups // 2, per_second)
+            counts[source + turns] += Counter(lookups(server.http, source)) - before
+    server.set_engine_turns(LONGEST_NS)
+    return {"requests_a_second": round(per_second, 1), **{name: percentiles(each, {}) for name, each in counts.items()}}
 
 
 async def read(http: aiohttp.ClientSession, user_id: str) -> None:
@@ -125,21 +149,21 @@ def lookups(http: httpx.Client, source: str) -> dict[float, float]:
     return histogram(http, "idiolect_user_lookup_seconds", f'source="{source}"')
 
 
-async def touch_everyone(url: str, pid: int, http: httpx.Client, user_ids: list[str]) -> dict[str, Any]:
+async def touch_everyone(server: Server, user_ids: list[str]) -> dict[str, Any]:
     """Resident memory after each tenth of the users, and bounds of the lookups' times while nobody asks for replies."""
     sizes = []
     part, per_second = len(user_ids) // 10, 0.0
     for first in range(0, len(user_ids), part):
-        per_second = await read_all(url, user_ids[first : first + part])
-        sizes.append({"users": first + part, **resident(pid)})
+        per_second = await read_all(server.url, user_ids[first : first + part])
+        sizes.append({"users": first + part, **resident(server.pid)})
         sys.stderr.write(f"{sizes[-1]}, {per_second:.0f} users a second\n")
     last_over_first = {which: round(sizes[-1][which] / sizes[0][which], 4) for which in ("server", "all")}
     found: dict[str, Any] = {"requests_a_second": round(LOAD * per_second, 1)}
     # By now the first ones are forgotten, and the last ones are remembered.
     for source, those in (("store", user_ids[:N_LOOKUPS]), ("cache", user_ids[-N_LOOKUPS:])):
-        before = lookups(http, source)
-        await read_at_random(url, those, LOAD * per_second)
-        found[source] = percentiles(lookups(http, source), before)
+        before = lookups(server.http, source)
+        await read_at_random(server.url, those, LOAD * per_second)
+        found[source] = percentiles(lookups(server.http, source), before)
     return {
         "resident_mib": sizes,
         "resident_last_over_first": last_over_first,
@@ -148,14 +172,19 @@ async def touch_everyone(url: str, pid: int, http: httpx.Client, user_ids: list[
 
 
 @contextmanager
-def server(folder: Path, settings: dict[str, str]) -> Iterator[tuple[str, httpx.Client, int]]:
-    """Our server: its URL, a client for it, and its process."""
+def serving(folder: Path, bundle: Bundle, model: Path, store: Redis) -> Iterator[Server]:
+    """Our server with a bundle's users."""
+    settings = {"bundle": str(bundle.path), "model": str(model), "redis_url": store.url}
+    settings |= {"cache_dir": str(folder / "cache")}
     with (
         (folder / "server.log").open("ab") as log,
         running_server(log, **settings) as (url, process),
         httpx.Client(base_url=url, timeout=60) as http,
     ):
-        yield url, http, process.pid
+        connection = redis.Redis.from_url(store.url)
+        while not connection.exists(f"idiolect:loaded:{bundle.bundle_id}"):
+            time.sleep(0.5)
+        yield Server(url, http, process.pid)
 
 
 def main() -> None:
@@ -171,16 +200,13 @@ def main() -> None:
         try:
             value = asyncio.run(load(store.url, bundle))
             sys.stderr.write(f"{value}\n")
-            settings = {"bundle": str(bundle.path), "model": str(model), "redis_url": store.url}
-            settings |= {"cache_dir": str(folder / "cache")}
-            with server(folder, settings) as (url, http, pid):
-                value["lookup_ms"] = asyncio.run(lookup_ms(url, http, n_users))
+            with serving(folder, bundle, model, store) as server:
+                value["lookup_ms"] = asyncio.run(lookup_ms(server, n_users, N_HOT, N_LOOKUPS))
                 sys.stderr.write(f"{value}\n")
-                value |= asyncio.run(touch_everyone(url, pid, http, list(bundle.user_ids)))
-            # As where the model computes on a GPU: the server does not wait for its turn.
-            os.environ["VLLM_CPU_NUM_OF_RESERVED_CPU"] = "1"
-            with server(folder, settings) as (url, http, _):
-                value["lookup_ms_with_a_core_beside_the_model"] = asyncio.run(lookup_ms(url, http, n_users))
+                value |= asyncio.run(touch_everyone(server, list(bundle.user_ids)))
+            demo = many_users(folder / "demo", n_users)
+            with serving(folder, demo, demo_model(), store) as server:
+                value["lookup_ms_demo_model"] = asyncio.run(lookup_ms(server, n_users, N_HOT_DEMO, N_LOOKUPS_DEMO))
         finally:
             store.stop()
     sys.stdout.write(json.dumps(value, indent=2) + "\n")

@@ -14,8 +14,8 @@ from tests.live import ROOT
 
 RESULTS = ROOT / "docs" / "results"
 LOADS = {
-    "lookup_ms": "replies on all cores",
-    "lookup_ms_with_a_core_beside_the_model": "replies on one core",
+    "lookup_ms": "replies of the tiny model",
+    "lookup_ms_demo_model": "replies of the demo model",
     "lookup_ms_without_replies": "no replies",
 }
 

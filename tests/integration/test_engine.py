@@ -18,6 +18,7 @@ from idiolect.layout import Layout
 from idiolect.merge import merge_bundle
 from server.engine.engine import INTEL_OPENMP, Engine, EngineConfig, Sampling
 from server.engine.injection import INJECTIONS, Placed, UserTokens
+from server.engine.time_slice import LONGEST_NS, get_turn
 from tests.conftest import read_lines
 from tests.live import DEMO_BUNDLE
 from training.batch import Pair, collate
@@ -28,6 +29,8 @@ N_TRIPLES = 24
 TOLERANCE = 1e-3
 BFLOAT16_TOLERANCE = 0.05
 """Of the mean; 0.025 was measured on a Xeon with AMX."""
+COMPUTES_S = 0.05
+"""A thread that has computed for longer is one that others might wait for."""
 PAIRS = read_lines(DEMO_BUNDLE.parent / "test.jsonl")
 
 
@@ -180,6 +183,17 @@ def test_the_engine_computes_with_intels_openmp(running: Running):
     assert {engine.name() for engine in engines} == {"VLLM::EngineCore"}
     for engine in engines:
         assert str(INTEL_OPENMP) in {part.path for part in engine.memory_maps()}
+
+
+@pytest.mark.skipif(get_turn(0) == 0, reason="this Linux does not know of longer turns (6.12 and later)")
+def test_who_wakes_up_goes_before_the_engine(running: Running):
+    """Each thread of the engine's process that computes has taken long turns, and those who started it have not."""
+    assert get_turn(0) < LONGEST_NS
+    running.run(running.engine.score(Placed(list(range(100, 400)), 0), 8, "turns"))
+    engines = [child for child in psutil.Process().children() if child.name().startswith("VLLM::")]
+    threads = [thread for engine in engines for thread in engine.threads() if thread.user_time > COMPUTES_S]
+    assert len(threads) >= len(engines) > 0
+    assert {get_turn(thread.id) for thread in threads} == {LONGEST_NS}
 
 
 def test_an_adapter_folder_is_what_vllm_expects(demo_bundle: Bundle):

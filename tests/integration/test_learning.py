@@ -27,7 +27,7 @@ from idiolect.bundle import Bundle
 from server.keys import digest
 from server.store.changes import CHANNEL
 from server.store.codes import CodeTable
-from server.store.connection import shard
+from server.store.connection import N_SHARDS, shard
 from server.store.record import decode_code
 from server.store.store import Store
 from tests.conftest import API_KEY, Live
@@ -216,6 +216,21 @@ def test_a_pair_whose_scoring_never_ends_is_given_up(learning: Learning):
     assert margins == b""
     assert learning.metric("idiolect_pairs_scored_total") == scored
     assert learning.get("/users/theo")["effective_votes"] == 0
+
+
+def test_while_nobody_votes_the_scorer_asks_redis_for_nothing(learning: Learning):
+    def scripts_run() -> int:
+        return learning.connection.info("commandstats")["cmdstat_eval"]["calls"]
+
+    time.sleep(2)  # what the last vote has set off
+    before = scripts_run()
+    time.sleep(4)
+    assert scripts_run() - before <= N_SHARDS, "it has looked at every stream more than once"
+    learning.post("/feedback", user_id="quinn", prompt="After the quiet?", chosen="yes 5", rejected="not at all 5")
+    deadline = time.monotonic() + 30
+    while learning.get("/users/quinn")["effective_votes"] == 0:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
 
 
 def test_a_profile_speaks_for_its_user_until_it_is_forgotten(learning: Learning):
