@@ -59,7 +59,7 @@ def prompt_length(panel: Axes) -> None:
     for case, shape in (("1_at_once", "v"), ("8_at_once", "^")):
         total = [found[case][name]["added_ms"]["all"] for name in lengths]
         panel.plot(marks, total, shape, color="black", label=f"CPU of all processes, {case.replace('_', ' ')}")
-    panel.set(xlabel="prompt tokens", ylabel="added, ms a request", title="Prompt length")
+    panel.set(xlabel="prompt tokens", ylabel="added, ms a request", title="Prompt length", ylim=(0, 2.5))
     panel.legend(loc="upper left", fontsize="small")
 
 
