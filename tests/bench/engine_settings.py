@@ -23,6 +23,7 @@ from typing import Any
 from uuid import uuid4
 
 import numpy as np
+from vllm.v1.engine.async_llm import AsyncLLM
 
 from idiolect.bundle import Bundle
 from server.engine.engine import Engine, EngineConfig, Sampling, engine_args, start_vllm
@@ -63,7 +64,9 @@ class Side:
         before = dict(os.environ)
         os.environ.update(env)
         try:
-            llm = start_vllm(args)
+            # A worker's OpenMP is set up by vLLM; set up by us as well, it would compute on one core.
+            own_worker = args.distributed_executor_backend == "mp"
+            llm = AsyncLLM.from_engine_args(args) if own_worker else start_vllm(args)
         finally:
             os.environ.clear()
             os.environ.update(before)
