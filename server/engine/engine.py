@@ -32,7 +32,7 @@ FEW_CORES = 2
 CPU_STEP_TOKENS = 512
 """Of all requests together. While a long prompt is computed, everybody else's next token waits for the step to end."""
 INTEL_OPENMP = Path(sys.prefix) / "lib" / "libiomp5.so"
-"""Comes with vLLM for x86, which takes PyTorch's own OpenMP if it is not told: 4 to 6 % fewer tokens a second here."""
+"""Comes with vLLM for x86, which takes PyTorch's own OpenMP if it is not told (docs/engine.md)."""
 LOW_PRIORITY = 10
 """Of prompts that nobody waits for; vLLM computes smaller numbers first, and replies have 0."""
 
@@ -227,7 +227,7 @@ def engine_args(config: EngineConfig) -> AsyncEngineArgs:
         # The CPU default of 128 would find no shared prefix in a short prompt; 32 is the least it takes.
         block_size=32 if is_cpu() else None,
         enable_prefix_caching=True,
-        # Compiling takes a minute and more at the first start, and gains a tenth.
+        # Compiling takes a minute and more at the first start, and gains a tenth to a sixth.
         enforce_eager=is_cpu(),
         dtype=config.dtype or ("float32" if is_cpu() else "auto"),
         generation_config="vllm",  # no sampling defaults (such as penalties) from the model's own files
