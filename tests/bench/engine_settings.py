@@ -64,7 +64,7 @@ class Side:
         before = dict(os.environ)
         os.environ.update(env)
         try:
-            # A worker's OpenMP is set up by vLLM; set up by us as well, it would compute on one core.
+            # A worker's OpenMP is set up by vLLM; set up by us as well, it was as slow as on one core (056f9764).
             own_worker = args.distributed_executor_backend == "mp"
             llm = AsyncLLM.from_engine_args(args) if own_worker else start_vllm(args)
         finally:

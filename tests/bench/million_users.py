@@ -108,7 +108,6 @@ async def lookup_ms(server: Server, n_users: int, n_hot: int, n_lookups: int) ->
             before = Counter(lookups(server.http, source))
             await arrive(server.url, "/generate", body, users, n_lookups // 2, per_second)
             counts[source + turns] += Counter(lookups(server.http, source)) - before
-    server.set_engine_turns(LONGEST_NS)
     return {"requests_a_second": round(per_second, 1), **{name: percentiles(each, {}) for name, each in counts.items()}}
 
 
