@@ -15,6 +15,7 @@ from idiolect.errors import IdiolectError
 from server.access import Access
 from server.errors import NotFound, RequestError, body, status
 from server.routes import feedback, generate, health, metrics, openai, users
+from server.routes import status as server_status
 from server.serving import start
 from server.settings import Settings
 
@@ -38,7 +39,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.serving = None
     app.state.failed = False
     app.state.give_up = lambda: None  # whoever runs the app says how it is stopped
-    for module in (generate, feedback, users, openai, health, metrics):
+    for module in (generate, feedback, users, openai, server_status, health, metrics):
         app.include_router(module.router)
     app.add_exception_handler(IdiolectError, _answer_error)
     app.add_exception_handler(RequestValidationError, _answer_invalid)
@@ -62,6 +63,8 @@ async def _run(app: FastAPI, settings: Settings, stop: asyncio.Event) -> None:
             return
         app.state.serving = live
         log.info("serving bundle %s", live.bundle.bundle_id)
+        if live.learner.why_not is not None:
+            log.warning("votes do not count: %s", live.learner.why_not)
         while not stop.is_set():
             try:
                 await asyncio.wait_for(stop.wait(), ENGINE_WATCH_S)

@@ -10,6 +10,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -39,6 +40,13 @@ MAX_INLINE_VOTES = 64
 """Of cluster users, which take half a millisecond. A thread has to wait for the interpreter, up to 5 ms at times."""
 DAY_MS = 24 * 3600 * 1000
 
+NoQuestion = Literal["no_bank", "nothing_worth_asking", "all_skipped"]
+"""Why there is no question: the bundle has none, no answer would tell enough, or the user skipped those that would."""
+Effect = Literal["counted", "to_be_scored", "set_aside", "unscorable", "no_bank"]
+"""What a vote does to its user's code. `counted`: it is in it. `to_be_scored`: it will be, once its pair has margins.
+`set_aside`: newer votes contradict it, or a limit keeps it out. `unscorable`: its pair has no margins. `no_bank`: the
+bundle infers nobody. Whichever it is, the vote is kept."""
+
 
 @dataclass(frozen=True)
 class Known:
@@ -51,10 +59,41 @@ class Known:
     """Older votes that recent ones contradict: they are kept, and do not count."""
     uncertainty: float
     """1 when nothing is known beyond the population, falling towards 0."""
+    pairs: frozenset[str]
+    """The pairs of the votes that count."""
 
     @property
     def shown_code(self) -> list[float] | None:
         return self.code.tolist() if len(self.code) <= MAX_SHOWN_NUMBERS else None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The next best question for a user, what its answer is expected to tell in nats, and how many were answered."""
+
+    question: Question | None
+    gain: float
+    n_answered: int
+    reason: NoQuestion | None
+    """Why there is no question."""
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """What became of a vote: what is known of its user now, how the user is served, and what the vote did."""
+
+    known: Known | None
+    state: Literal["stored", "inferred", "generic"]
+    effect: Effect
+
+
+@dataclass(frozen=True)
+class _Looked:
+    """A user's votes, the margins that are stored of their pairs, and what follows."""
+
+    given: Given
+    margins: Mapping[str, Floats]
+    known: Known | None
 
 
 class Learner:
@@ -67,6 +106,13 @@ class Learner:
     @property
     def infers(self) -> bool:
         return self._bundle.bank is not None
+
+    @property
+    def why_not(self) -> str | None:
+        """Why votes change nothing, in words; None when they count."""
+        if self.infers:
+            return None
+        return "the bundle has no question bank: votes are kept, and count under a bundle trained with `bank`"
 
     def question(self, question_id: str) -> Question:
         """Raises UnknownQuestion for an id that is not in the bank."""
@@ -83,59 +129,81 @@ class Learner:
         weights = sorted(zip(names, known.code.tolist(), strict=True), key=lambda item: -item[1])
         return {name: round(weight, 4) for name, weight in weights}
 
-    async def refresh(self, user_id: str) -> Known | None:
-        """`known`, and stored unless a newer vote overtakes it."""
-        given, known = await self._look(user_id)
-        if not given.revision:
-            return None
+    async def refresh(self, user_id: str) -> None:
+        """Store what the user's votes say now, unless a newer vote overtakes it."""
+        await self._store_known(user_id, await self._look(user_id))
+
+    async def learn(self, user_id: str, pair_id: str) -> Learnt:
+        """`refresh` after a vote on the pair, and what the vote did."""
+        looked = await self._look(user_id)
+        await self._store_known(user_id, looked)
+        state: Literal["stored", "generic"] = "generic" if self._trained(looked.given) is None else "stored"
+        return Learnt(looked.known, "inferred" if looked.known else state, self._effect(pair_id, looked))
+
+    async def _store_known(self, user_id: str, looked: _Looked) -> None:
+        known, revision = looked.known, looked.given.revision
+        if not revision or not self.infers:
+            return
         record = b"" if known is None else encode_code(known.code, "inferred")
-        await self._store.put_inferred(self._bundle.bundle_id, user_id, record, given.revision)
+        await self._store.put_inferred(self._bundle.bundle_id, user_id, record, revision)
         if known is not None and known.outdated_votes:
             metrics.DRIFTED.inc()
-        return known
+
+    def _effect(self, pair_id: str, looked: _Looked) -> Effect:
+        bank = self._bundle.bank
+        if bank is None:
+            return "no_bank"
+        if looked.known is not None and pair_id in looked.known.pairs:
+            return "counted"
+        if pair_id in bank.index:
+            return "set_aside"
+        if pair_id not in looked.margins:
+            return "to_be_scored"
+        return "set_aside" if self._usable(looked.margins[pair_id]) else "unscorable"
 
     async def known(self, user_id: str) -> Known | None:
         """What the user's votes say now; None without votes that count."""
-        return (await self._look(user_id))[1]
+        return (await self._look(user_id)).known
 
-    async def ask(self, user_id: str, skip: Collection[str] = ()) -> tuple[Question | None, float, int]:
-        """The next best question for the user, its expected gain in nats, and how many were answered.
+    async def ask(self, user_id: str, skip: Collection[str] = ()) -> Asked:
+        """The next best question for the user; none when no question is left that promises LEAST_GAIN.
 
-        None when no question is left that promises LEAST_GAIN. Questions in `skip`, which the user does not care
-        about, are not asked; an answer to them would be a coin thrown.
+        Questions in `skip`, which the user does not care about, are not asked: answers to them would be coins thrown.
         """
         bank = self._bundle.bank
         if bank is None:
-            return None, 0.0, 0
-        given, known = await self._look(user_id)
-        prior, belief = self._belief(given, known)
-        asked = np.zeros(len(bank.questions), bool)
-        asked[[bank.index[vote.pair_id] for vote in given.votes.values() if vote.pair_id in bank.index]] = True
-        n_answered = int(asked.sum())
-        asked[[bank.index[question_id] for question_id in skip if question_id in bank.index]] = True
-        gains = prior.gain(belief, bank.table, bank.likelihood)
-        place = next_question(gains, asked, LEAST_GAIN)
-        if place is None:
-            return None, 0.0, n_answered
-        return bank.questions[place], float(gains[place]), n_answered
+            return Asked(None, 0.0, 0, "no_bank")
+        looked = await self._look(user_id)
+        prior, belief = self._belief(looked.given, looked.known)
+        votes = looked.given.votes.values()
+        answered, skipped = np.zeros((2, len(bank.questions)), bool)
+        answered[[bank.index[vote.pair_id] for vote in votes if vote.pair_id in bank.index]] = True
+        skipped[[bank.index[question_id] for question_id in skip if question_id in bank.index]] = True
+        gains, n_answered = prior.gain(belief, bank.table, bank.likelihood), int(answered.sum())
+        place = next_question(gains, answered | skipped, LEAST_GAIN)
+        if place is not None:
+            return Asked(bank.questions[place], float(gains[place]), n_answered, None)
+        left = next_question(gains, answered, LEAST_GAIN)
+        return Asked(None, 0.0, n_answered, "nothing_worth_asking" if left is None else "all_skipped")
 
     async def draw(self, user_id: str) -> Array | None:
         """A code at random from what is believed of the user (Thompson sampling); None without a bank."""
         bank = self._bundle.bank
         if bank is None:
             return None
-        given, known = await self._look(user_id)
-        prior, belief = self._belief(given, known)
+        looked = await self._look(user_id)
+        prior, belief = self._belief(looked.given, looked.known)
         drawn = prior.draw(belief, np.random.default_rng())
-        return bank.code(self._bundle.user_model, drawn, self._trained(given))
+        return bank.code(self._bundle.user_model, drawn, self._trained(looked.given))
 
-    async def _look(self, user_id: str) -> tuple[Given, Known | None]:
+    async def _look(self, user_id: str) -> _Looked:
         """The user's votes, and what they say. In a thread when that takes longer than others should wait."""
         given = await self._store.votes.given(self._table, user_id)
         margins = await self._margins(given)
+        usable = {pair: row for pair, row in margins.items() if self._usable(row)}
         if self._bundle.user_model.kind == "cluster" and len(given.votes) <= MAX_INLINE_VOTES:
-            return given, self.know(given, margins)
-        return given, await asyncio.to_thread(self.know, given, margins)
+            return _Looked(given, margins, self.know(given, usable))
+        return _Looked(given, margins, await asyncio.to_thread(self.know, given, usable))
 
     def _belief(self, given: Given, known: Known | None) -> tuple[Prior, Belief]:
         """The user's prior and what is believed after the votes."""
@@ -164,7 +232,7 @@ class Learner:
         code = bank.code(self._bundle.user_model, belief, trained)
         # A surprising vote may leave more open than nobody's votes do: that is no less than knowing nothing.
         uncertainty = min(1.0, float(belief.spread / nothing.spread))
-        return Known(code, belief, len(order), n_old, uncertainty)
+        return Known(code, belief, len(order), n_old, uncertainty, frozenset(pairs[place] for place in order))
 
     def _counted(self, given: Given, margins: Mapping[str, Floats]) -> tuple[list[str], Votes]:
         """The pairs that count, in the order of their last vote, and those votes."""
@@ -193,16 +261,18 @@ class Learner:
         return np.concatenate([bank.offsets[place : place + 1], bank.slopes[place]])
 
     async def _margins(self, given: Given) -> dict[str, Floats]:
-        """Margins of the user's pairs that are not in the bank, as far as they have been scored."""
+        """What is stored of the user's pairs that are not in the bank, as far as they have been scored."""
         bank = self._bundle.bank
         if bank is None:
             return {}
         pairs = sorted({vote.pair_id for vote in given.votes.values()} - bank.index.keys())
-        if not pairs:
-            return {}
-        found = await self._store.margins.get(self._bundle.bundle_id, pairs)
-        whole = (1 + len(bank.mean),)
-        return {pair: row for pair, row in found.items() if row.shape == whole and np.isfinite(row).all()}
+        return await self._store.margins.get(self._bundle.bundle_id, pairs) if pairs else {}
+
+    def _usable(self, row: Floats) -> bool:
+        """Whether a row is offset and slopes; that of a pair that cannot be scored is empty."""
+        bank = self._bundle.bank
+        assert bank is not None
+        return row.shape == (1 + len(bank.mean),) and bool(np.isfinite(row).all())
 
     def _trained(self, given: Given) -> Array | None:
         """The user's code from training, when there is a good one."""

@@ -7,6 +7,8 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from idiolect.text import Text
+from idiolect.user_model import Kind
+from server.learner import Effect, NoQuestion
 from server.personalize import Personalization, State
 
 MAX_USER_ID_CHARS = 256
@@ -163,9 +165,17 @@ class CandidatesResponse(_Response):
 
 
 class FeedbackResponse(_Response):
+    """The vote is stored. What follows says what it did; all null when the store could not be asked for that."""
+
     vote_id: str
     votes: int
     duplicate: bool
+    state: State | None = None
+    """How the user is served from now on."""
+    effective_votes: int | None = None
+    """As in GET /users/{user_id}."""
+    effect: Effect | None = None
+    """What the vote does to the user's code."""
 
 
 class UserResponse(_Response):
@@ -199,11 +209,28 @@ class Question(_Response):
 
 
 class QuestionResponse(_Response):
-    """GET /users/{user_id}/question. `question` is null when no answer is worth asking for any more."""
+    """GET /users/{user_id}/question. `reason` says why `question` is null."""
 
     user_id: str
     question: Question | None
     answered: int
+    reason: NoQuestion | None
+
+
+class StatusResponse(_Response):
+    """GET /status: what is served, and whether it learns from votes."""
+
+    bundle: str
+    base_model: str
+    user_model: Kind
+    trained_users: int
+    cluster_names: list[str] | None
+    questions: int
+    """In the bundle's bank."""
+    votes_count: bool
+    """Whether votes change how their user is served."""
+    why_not: str | None
+    store: Literal["ok", "down"]
 
 
 class DeletedVote(_Response):

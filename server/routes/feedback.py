@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
 
+from idiolect.bank import pair_id
 from server import metrics
 from server.errors import RequestError, StoreUnavailable, UnknownGeneration
 from server.serving import Serving, serving
@@ -34,13 +35,17 @@ async def feedback(
     receipt = await live.store.votes.add(request.user_id, idempotency_key or uuid.uuid4().hex, vote)
     if not receipt.duplicate:
         metrics.VOTES.labels(pair).inc()
-    if live.learner.infers:
-        # The vote is safe: when this fails, the next request of the user makes up for it. After a duplicate too: what
-        # brought the vote before may have failed here.
-        with suppress(StoreUnavailable):
-            await live.learner.refresh(request.user_id)
+    answer = FeedbackResponse(vote_id=receipt.vote_id, votes=receipt.votes, duplicate=receipt.duplicate)
+    # The vote is safe: when this fails, the next request of the user makes up for it. After a duplicate too: what
+    # brought the vote before may have failed here.
+    with suppress(StoreUnavailable):
+        learnt = await live.learner.learn(request.user_id, pair_id(vote["messages"], vote["chosen"], vote["rejected"]))
+        n_effective = 0 if learnt.known is None else learnt.known.effective_votes
+        answer = answer.model_copy(
+            update={"state": learnt.state, "effective_votes": n_effective, "effect": learnt.effect}
+        )
     metrics.VOTE_TAKEN.labels(pair).observe(time.perf_counter() - began)
-    return FeedbackResponse(vote_id=receipt.vote_id, votes=receipt.votes, duplicate=receipt.duplicate)
+    return answer
 
 
 @router.get("/feedback")

@@ -32,17 +32,17 @@ SkipQuery = Annotated[tuple[QuestionId, ...], Query(max_length=256)]
 @router.get("/users/{user_id:path}/question")
 async def question(user_id: UserPath, http: Request, skip: SkipQuery = ()) -> QuestionResponse:
     """The pair of replies whose comparison would tell most about the user, but for those in `skip`."""
-    found, gain, answered = await serving(http.app).learner.ask(user_id, skip)
-    asked = None
+    asked = await serving(http.app).learner.ask(user_id, skip)
+    found, question = asked.question, None
     if found is not None:
-        asked = Question(
+        question = Question(
             question_id=found.question_id,
             messages=[Message.model_validate(message) for message in found.messages],
             first=found.first,
             second=found.second,
-            expected_gain=gain,
+            expected_gain=asked.gain,
         )
-    return QuestionResponse(user_id=user_id, question=asked, answered=answered)
+    return QuestionResponse(user_id=user_id, question=question, answered=asked.n_answered, reason=asked.reason)
 
 
 @router.put("/users/{user_id:path}/profile")

@@ -105,10 +105,12 @@ def test_a_stranger_becomes_known_by_answers_alone(learning: Learning):
     while (question := learning.get("/users/nora/question")["question"]) is not None:
         asked.append(question["question_id"])
         gains.append(question["expected_gain"])
-        learning.answer("nora", question, wants_short=True)
+        vote = learning.answer("nora", question, wants_short=True)
+        assert (vote["effect"], vote["state"], vote["effective_votes"]) == ("counted", "inferred", len(asked))
         known = learning.get("/users/nora")
         assert (known["state"], known["effective_votes"]) == ("inferred", len(asked))
         uncertainty = known["uncertainty"]
+    assert learning.get("/users/nora/question")["reason"] == "nothing_worth_asking"
     assert 1 <= len(asked) == len(set(asked)) <= 4
     assert uncertainty < 0.9
     assert min(gains) >= 0.02
@@ -122,13 +124,29 @@ def test_a_stranger_becomes_known_by_answers_alone(learning: Learning):
     assert learning.generate(user_id="nora", prompt="Hi", max_tokens=2)["personalization"]["state"] == "inferred"
 
 
+def test_the_server_says_what_it_serves_and_that_votes_count(learning: Learning):
+    status = learning.get("/status")
+    assert status == {
+        "bundle": learning.bundle.bundle_id,
+        "base_model": learning.bundle.manifest.base_model.name,
+        "user_model": "cluster",
+        "trained_users": 2,
+        "cluster_names": ["brief", "plain", "chatty"],
+        "questions": 4,
+        "votes_count": True,
+        "why_not": None,
+        "store": "ok",
+    }
+
+
 def test_a_user_may_skip_what_does_not_matter(learning: Learning):
     first = learning.get("/users/olga/question")["question"]["question_id"]
     second = learning.get(f"/users/olga/question?skip={first}")
     assert second["question"]["question_id"] != first
     assert second["answered"] == 0
     everything_else = "&".join(f"skip={question.question_id}" for question in learning.bundle.bank.questions)
-    assert learning.get(f"/users/olga/question?{everything_else}")["question"] is None
+    nothing = learning.get(f"/users/olga/question?{everything_else}")
+    assert (nothing["question"], nothing["reason"]) == (None, "all_skipped")
     assert learning.http.get("/users/olga/question?skip=x").status_code == 422
 
 
@@ -172,13 +190,16 @@ def test_an_organic_pair_is_scored_once_and_as_the_trainer_would(learning: Learn
     pair = {"prompt": "What of it?", "chosen": "yes 77", "rejected": "no way 77 at all"}
     scored = learning.metric("idiolect_pairs_scored_total")
     for user_id in ("tom", "uma"):
-        learning.post("/feedback", user_id=user_id, **pair)
+        vote = learning.post("/feedback", user_id=user_id, **pair)
+        assert vote["effect"] in ("to_be_scored", "counted")  # the second one, if the scorer was quicker
     deadline = time.monotonic() + 60
     while learning.get("/users/uma")["effective_votes"] == 0 or learning.get("/users/tom")["effective_votes"] == 0:
         assert time.monotonic() < deadline
         time.sleep(0.2)
     assert learning.metric("idiolect_pairs_scored_total") == scored + 1
     assert learning.get("/users/uma")["state"] == "inferred"
+    vote = learning.post("/feedback", user_id="uma", **pair)
+    assert (vote["effect"], vote["state"], vote["effective_votes"]) == ("counted", "inferred", 1)
     assert learning.metric("idiolect_scoring_lag_seconds") < 60
 
     identity = pair_id([{"role": "user", "content": "What of it?"}], pair["chosen"], pair["rejected"])
@@ -216,6 +237,8 @@ def test_a_pair_whose_scoring_never_ends_is_given_up(learning: Learning):
     assert margins == b""
     assert learning.metric("idiolect_pairs_scored_total") == scored
     assert learning.get("/users/theo")["effective_votes"] == 0
+    vote = learning.post("/feedback", user_id="theo", **pair)
+    assert (vote["effect"], vote["state"]) == ("unscorable", "generic")
 
 
 def test_while_nobody_votes_the_scorer_asks_redis_for_nothing(learning: Learning):

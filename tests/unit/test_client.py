@@ -31,7 +31,7 @@ USER = {
     "belief": {"brief": 0.9, "chatty": 0.1},
     "code": [0.5, 0.5],
 }
-VOTE = {"vote_id": "v1", "votes": 4, "duplicate": False}
+VOTE = {"vote_id": "v1", "votes": 4, "duplicate": False, "state": "inferred", "effective_votes": 3, "effect": "counted"}
 GENERATION = ic.Generation("gen-1", "Grüß\u2028dich", "stop", ic.Usage(5, 2, 4), ic.Personalization("stored", "b1", 3))
 
 ERRORS = [
@@ -251,7 +251,7 @@ def test_a_refused_connection_is_tried_again(nowhere: str, monkeypatch: pytest.M
 def test_feedback_repeats_itself_under_one_key(server: Script, client: ic.Client, failure: Answer) -> None:
     server.answers = [failure, Answer(body=VOTE)]
     vote = client.feedback(user_id="ada", chosen="a", rejected="b", generation_id="gen-1")
-    assert vote == ic.Vote("v1", 4, False)
+    assert vote == ic.Vote("v1", 4, False, "inferred", 3, "counted")
     first, second = server.seen
     assert first.headers["idempotency-key"] == second.headers["idempotency-key"]
     assert len(first.headers["idempotency-key"]) == 32
@@ -475,7 +475,7 @@ def test_async(server: Script) -> None:
             await client.wait_until_ready(timeout_s=10)
             assert await client.generate("hi", user_id="a/b") == GENERATION
             vote = await client.feedback(user_id="a/b", chosen="a", rejected="b", prompt="hi")
-            assert vote == ic.Vote("v1", 4, False)
+            assert vote == ic.Vote("v1", 4, False, "inferred", 3, "counted")
             assert (await client.user("a/b")).effective_votes == 2
             async with client.stream("hi") as stream:
                 assert [piece async for piece in stream] == ["Grüß", "\u2028dich"]

@@ -1,5 +1,6 @@
 """From votes to code, without a server: replay, order, votes taken back, the daily limit."""
 
+import asyncio
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,23 @@ from server.learner import DAY_MS, MAX_DAILY_VOTES, Learner
 from server.store.store import Store
 from server.store.votes import Given, GivenVote
 from tests.unit.bundles import small_bundle, with_bank
+
+
+class Votes:
+    """What the store has of one user."""
+
+    def __init__(self, given: Given, margins: dict[str, np.ndarray] | None = None) -> None:
+        self._given, self._margins, self.kept = given, margins or {}, []
+        self.votes = self.margins = self
+
+    async def given(self, table: object, user_id: str) -> Given:
+        return self._given
+
+    async def get(self, bundle_id: str, pairs: list[str]) -> dict[str, np.ndarray]:
+        return {pair: row for pair, row in self._margins.items() if pair in pairs}
+
+    async def put_inferred(self, bundle_id: str, user_id: str, record: bytes, revision: int) -> None:
+        self.kept.append(record)
 
 
 @pytest.fixture
@@ -107,3 +125,56 @@ def test_a_trained_code_is_where_its_user_starts(learner: Learner):
 def test_a_broken_trained_code_is_no_code(learner: Learner):
     broken, none = (learner.know(answers(learner, 1, 4, trained=start), {}) for start in (b"junk", None))
     assert broken.code.tobytes() == none.code.tobytes()
+
+
+ORGANIC = "f" * 16
+
+
+@pytest.mark.parametrize(
+    ("votes", "margins", "effect"),
+    [
+        ({"1-0": ORGANIC}, {}, "to_be_scored"),
+        ({"1-0": ORGANIC}, {ORGANIC: np.zeros(0)}, "unscorable"),
+        ({"1-0": ORGANIC}, {ORGANIC: np.array([0.0, 5, -5, -5, -5])}, "counted"),
+        ({f"{n}-0": "e" * 16 for n in range(1, MAX_DAILY_VOTES + 1)} | {"99-0": ORGANIC}, {}, "to_be_scored"),
+        (
+            {f"{n}-0": "e" * 16 for n in range(1, MAX_DAILY_VOTES + 1)} | {"99-0": ORGANIC},
+            {ORGANIC: np.array([0.0, 5, -5, -5, -5])},
+            "set_aside",
+        ),
+    ],
+)
+def test_a_vote_says_what_it_does(learner: Learner, votes, margins, effect):
+    given = Given({stream_id: GivenVote(pair, True) for stream_id, pair in votes.items()}, 1, None)
+    learner._store = Votes(given, margins)
+    learnt = asyncio.run(learner.learn("ann", ORGANIC))
+    assert learnt.effect == effect
+    assert learnt.state == ("inferred" if effect == "counted" else "generic")
+
+
+def test_a_vote_on_a_question_counts_at_once(learner: Learner):
+    learner._store = Votes(answers(learner, 2, 3))
+    learnt = asyncio.run(learner.learn("ann", pairs(learner)[0]))
+    assert (learnt.effect, learnt.state, learnt.known.effective_votes) == ("counted", "inferred", 3)
+
+
+def test_why_there_is_no_question(learner: Learner):
+    learner._store = Votes(answers(learner, 1, 3))
+    asked = asyncio.run(learner.ask("ann"))
+    assert asked.question is not None
+    assert asked.reason is None
+    skipped = asyncio.run(learner.ask("ann", pairs(learner)))
+    assert (skipped.question, skipped.reason, skipped.n_answered) == (None, "all_skipped", 3)
+    learner._store = Votes(answers(learner, 1, len(pairs(learner))))
+    assert asyncio.run(learner.ask("ann")).reason == "nothing_worth_asking"
+
+
+def test_a_bundle_without_a_bank_says_that_votes_do_not_count(tmp_path: Path):
+    learner = Learner(small_bundle(tmp_path / "bundle"), Votes(Given({"1-0": GivenVote(ORGANIC, True)}, 1, None)))
+    assert not learner.infers
+    assert "no question bank" in learner.why_not
+    learnt = asyncio.run(learner.learn("ann", ORGANIC))
+    assert (learnt.effect, learnt.state, learnt.known) == ("no_bank", "generic", None)
+    assert learner._store.kept == []
+    asked = asyncio.run(learner.ask("ann"))
+    assert (asked.question, asked.reason) == (None, "no_bank")

@@ -24,7 +24,7 @@ from idiolect_client.errors import (
     UnknownVote,
 )
 from idiolect_client.request import Message, Options
-from idiolect_client.results import Erasure, Generation, Personalization, Question, Usage, User, Vote
+from idiolect_client.results import Erasure, Generation, Personalization, Question, Status, Usage, User, Vote
 from idiolect_client.stream import AsyncStream, Stream
 
 __all__ = [
@@ -48,6 +48,7 @@ __all__ = [
     "Personalization",
     "PromptTooLong",
     "Question",
+    "Status",
     "StoreUnavailable",
     "Stream",
     "StreamInterrupted",

@@ -15,6 +15,7 @@ from idiolect_client.results import (
     Erasure,
     Generation,
     Question,
+    Status,
     User,
     Vote,
     parse,
@@ -141,6 +142,16 @@ class AsyncClient:
             UnexpectedResponse: the answer is not a user.
         """
         return parse(User, (await self._send(request.user(user_id))).content)
+
+    async def status(self) -> Status:
+        """Get what the server serves, and whether it learns from votes.
+
+        Raises:
+            APIError: the server answered with an error, such as NotReady.
+            TransportError: the server did not answer.
+            UnexpectedResponse: the answer is not a status.
+        """
+        return parse(Status, (await self._send(request.status())).content)
 
     async def wait_until_ready(self, timeout_s: float = 300.0) -> None:
         """Wait until the server can answer requests. One whose store is down can: its replies are degraded.

@@ -119,6 +119,11 @@ def user(user_id: str) -> Request:
     return Request("GET", _path(user_id), idempotent=True)
 
 
+def status() -> Request:
+    """Ask what is served."""
+    return Request("GET", "/status", idempotent=True)
+
+
 def question(user_id: str, skip: Collection[str]) -> Request:
     """Ask what to ask a user next."""
     query = "".join(f"{'&' if place else '?'}skip={quote(one, safe='')}" for place, one in enumerate(skip))

@@ -45,11 +45,37 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class Vote:
-    """An accepted vote. `votes` counts the user's; `duplicate` means that this one was counted before."""
+    """An accepted vote. `votes` counts the user's; `duplicate` means that this one was counted before.
+
+    `state` is how the user is served from now on, `effective_votes` as in User. `effect` is what the vote does:
+    "counted", "to_be_scored" (it counts once its pair has been scored), "set_aside", "unscorable" or "no_bank" (the
+    bundle infers nobody). All three are None where the server could not tell.
+    """
 
     vote_id: str
     votes: int
     duplicate: bool
+    state: str | None
+    effective_votes: int | None
+    effect: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What the server serves. `votes_count` says whether votes change replies; if not, `why_not` says why.
+
+    `questions` is how many the bundle's bank holds.
+    """
+
+    bundle: str
+    base_model: str
+    user_model: str
+    trained_users: int
+    cluster_names: list[str] | None
+    questions: int
+    votes_count: bool
+    why_not: str | None
+    store: str
 
 
 @dataclass(frozen=True, slots=True)
