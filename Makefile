@@ -7,7 +7,7 @@ OUT ?= runs/demo
 SEEDS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup model fmt check test demo serve train accuracy length-users attribute-users persona-users new-users five-answers feedback crashes million-users throughput first-token peers one-at-a-time host-cost engine-settings cost-model ablations trainer-cost real-people reply-lengths bench evidence docs
+.PHONY: help setup model fmt check test demo serve train tastes own-data length-users attribute-users persona-users new-users five-answers feedback crashes million-users throughput first-token peers one-at-a-time host-cost engine-settings cost-model ablations trainer-cost real-people bench evidence docs
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -28,18 +28,20 @@ check: setup  ## formatting, lint and types
 test: check model  ## everything that CI runs: checks and all tests, on real vLLM and real Redis
 	@$(PY) -m pytest
 
-demo: model  ## serve the demo bundle and show three prompts answered for opposed users
+demo: model  ## two strangers answer five questions each, and become somebody
 	@$(PY) -m tests.demo
 
 serve: model  ## serve $(BUNDLE) on http://127.0.0.1:8000
 	@IDIOLECT_BUNDLE=$${IDIOLECT_BUNDLE:-$(BUNDLE)} $(PY) -m server
 
-train: model  ## train the demo bundle again (about half an hour on two cores)
+train: model  ## train the demo bundle again (three quarters of an hour on two cores)
 	@$(PY) -m training fit $(RUN) --out $(OUT) --bundle $(BUNDLE)
 
-accuracy: model  ## train pooled DPO with the demo's budget, and compare; writes docs/results/accuracy.json
-	@$(PY) -m training fit $(RUN) --out runs/pooled --alpha 0
-	@$(PY) -m tests.bench.accuracy
+tastes: model  ## do users and strangers of the demo bundle get what they want, in words worth reading? (half an hour)
+	@$(PY) -m tests.bench.tastes
+
+own-data: setup  ## README's five commands, from 200 comparisons to a served bundle, timed
+	@$(PY) -m tests.bench.own_data
 
 length-users: model  ## ten simulated users, seven against three, P-DPO beside pooled, three seeds
 	@$(PY) -m tests.bench.length_users $(SEEDS)
@@ -95,9 +97,6 @@ trainer-cost: model  ## a million users against ten, memory, and the trainer's s
 
 real-people: model  ## votes of real people, reward track: global against personal; needs ../shared/data
 	@$(PY) -m tests.bench.real_people
-
-reply-lengths: model  ## reply lengths through /generate on held-out prompts; writes docs/results/reply_lengths.json
-	@$(PY) -m tests.bench.reply_lengths
 
 bench: throughput first-token peers one-at-a-time host-cost million-users  ## all serving benchmarks, and their plots in docs/results (two hours)
 	@$(PY) -m tests.bench.plots

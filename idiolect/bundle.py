@@ -34,6 +34,7 @@ from idiolect.manifest import (
     AdapterWeights,
     BankShape,
     BaseModelIdentity,
+    Decoding,
     FileDigest,
     Manifest,
     MergedWeights,
@@ -118,6 +119,7 @@ def write_bundle(
     training: dict[str, Any],
     bank: Bank | None = None,
     cluster_names: Sequence[str] | None = None,
+    decoding: Decoding | None = None,
 ) -> Bundle:
     """Write a bundle to `path`, replacing one that is there, and read it back.
 
@@ -150,6 +152,7 @@ def write_bundle(
             weights=weights,
             bank=None if bank is None else BankShape(n_questions=len(bank.questions), n_coordinates=len(bank.mean)),
             cluster_names=None if cluster_names is None else tuple(cluster_names),
+            decoding=decoding,
             training=training,
             files=files,
         )

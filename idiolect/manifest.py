@@ -65,6 +65,13 @@ class BankShape(_Strict):
     n_coordinates: int = Field(ge=1)
 
 
+class Decoding(_Strict):
+    """How replies are drawn under the bundle where a request does not say otherwise: as they were measured."""
+
+    frequency_penalty: float = Field(default=0.0, ge=0, le=2)
+    """Subtracted from a token's logit for each time that the reply has it already (as in OpenAI's API)."""
+
+
 class FileDigest(_Strict):
     sha256: Digest
     n_bytes: int = Field(ge=0)
@@ -82,6 +89,7 @@ class Manifest(_Strict):
     bank: BankShape | None = None
     cluster_names: tuple[ClusterName, ...] | None = None
     """What people call each of the K clusters; of cluster models only."""
+    decoding: Decoding | None = None
     training: dict[str, Any]
     files: dict[FileName, FileDigest]
 
@@ -150,6 +158,6 @@ class Manifest(_Strict):
 
     def _hash(self, exclude: set[str]) -> str:
         # Bundles from before there were such fields keep their digests.
-        exclude = exclude | {name for name in ("bank", "cluster_names") if getattr(self, name) is None}
+        exclude = exclude | {name for name in ("bank", "cluster_names", "decoding") if getattr(self, name) is None}
         content = json.dumps(self.model_dump(mode="json", exclude=exclude), sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()

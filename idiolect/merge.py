@@ -53,6 +53,7 @@ def merge_bundle(bundle: Bundle, base: Path, out: Path) -> Bundle:
         training=bundle.manifest.training,
         bank=bundle.bank,
         cluster_names=bundle.manifest.cluster_names,
+        decoding=bundle.manifest.decoding,
     )
 
 

@@ -43,6 +43,12 @@ class Serving:
     learner: Learner
     openai: OpenAI
 
+    @property
+    def frequency_penalty(self) -> float:
+        """That of the bundle, for requests that bring none."""
+        decoding = self.bundle.manifest.decoding
+        return 0.0 if decoding is None else decoding.frequency_penalty
+
 
 def serving(app: FastAPI) -> Serving:
     """The running parts. Raises NotReady until the engine is up."""

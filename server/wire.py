@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from idiolect.text import Text
 from idiolect.user_model import Kind
-from server.learner import Effect, NoQuestion
+from server.knowledge import Effect, NoQuestion
 from server.personalize import Personalization, State
 
 MAX_USER_ID_CHARS = 256
@@ -70,6 +70,8 @@ class GenerateRequest(_Request):
     top_p: float = Field(default=1.0, gt=0.0, le=1.0, allow_inf_nan=False)
     seed: int | None = Field(default=None, ge=0, lt=1 << 63)
     stop: list[StopText] = Field(default=[], max_length=4)
+    frequency_penalty: float | None = Field(default=None, ge=-2.0, le=2.0, allow_inf_nan=False)
+    """The bundle's if absent."""
     stream: bool = False
     candidates: int = Field(default=1, ge=1, le=2)
     """2: a pair of replies to compare, the second one by way of exploration."""

@@ -4,8 +4,10 @@ import json
 import os
 import platform
 import subprocess
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, Literal
 
 from tests.live import ROOT
 
@@ -35,9 +37,30 @@ def provenance(command: str) -> dict[str, str]:
     }
 
 
-def record(path: Path, line: str, value: object, threshold: str, command: str) -> None:
-    """Put the row of evidence line `line` (such as A4) into the JSON list at `path`, replacing an older one."""
+Goal = Mapping[str, tuple[Literal["<=", ">="], float]]
+"""Of each measure that has one: whether it is to be at most or at least a number."""
+
+
+def meets(value: Mapping[str, Any], goal: Goal) -> bool:
+    """Whether every measure with a goal meets it.
+
+    >>> meets({"seconds": 4.0, "note": "cold"}, {"seconds": ("<=", 5)})
+    True
+    """
+    return all(value[name] <= bound if how == "<=" else value[name] >= bound for name, (how, bound) in goal.items())
+
+
+def record(
+    path: Path, line: str, value: Any, threshold: str, command: str, goal: Goal | None = None
+) -> dict[str, object]:
+    """Put the row of evidence line `line` (such as A4) into the JSON list at `path`, replacing an older one.
+
+    With a `goal`, which is of measures in `value`, the row says whether they are met.
+    """
     rows = json.loads(path.read_text()) if path.is_file() else []
     row = {"id": line, "value": value, "threshold": threshold, **provenance(command)}
+    if goal is not None:
+        row |= {"goal": goal, "met": meets(value, goal)}
     rows = sorted([*(old for old in rows if old["id"] != line), row], key=lambda kept: kept["id"])
     path.write_text(json.dumps(rows, indent=2) + "\n")
+    return row

@@ -28,6 +28,7 @@ def main() -> None:
         command.add_argument("--alpha", type=float, help="override alpha; 0 trains the pooled baseline, same budget")
         if name != "evaluate":
             command.add_argument("--bundle", type=Path, help="folder to write the bundle to (default bundle/ in --out)")
+            command.add_argument("--allow-loops", action="store_true", help="export even if users' replies loop")
     command = commands.add_parser("study", help="fit and evaluate runs with several seeds beside a pooled baseline")
     command.add_argument("run", type=Path, nargs="+", help="run files (YAML), one a method")
     command.add_argument("--out", type=Path, help="folder of the runs and of the report (default runs/FIRST-study)")
@@ -51,7 +52,8 @@ def _run(args: argparse.Namespace) -> None:
 
     from training.export import export
     from training.fit import fit, restore
-    from training.study import write_evaluation
+    from training.language import check_loops
+    from training.study import read_evaluation, write_evaluation
 
     run = RunConfig.read(args.run)
     if args.alpha is not None:
@@ -65,6 +67,8 @@ def _run(args: argparse.Namespace) -> None:
     if args.command != "export":
         logging.info(json.dumps(write_evaluation(run, out, policy, user_rows), indent=2))
     if args.command != "evaluate":
+        if run.generate is not None and not args.allow_loops:
+            check_loops(read_evaluation(out)["language"], run.generate.max_looping)
         folder = args.bundle or out / "bundle"
         logging.info("bundle %s at %s", export(run, policy, user_rows, folder).bundle_id, folder)
 

@@ -147,9 +147,15 @@ def collate(pairs: Sequence[Pair], n_user_tokens: int, pad_id: int) -> Batch:
 
 
 def shuffled(pairs: Sequence[Pair], batch_pairs: int, generator: torch.Generator) -> Iterator[list[Pair]]:
-    """One epoch of batches. Pairs of like length share a batch (less padding); the order of batches is random."""
+    """One epoch of batches. Pairs of like length share a batch (less padding); the order of batches is random.
+
+    Votes on the same two replies stay together: where users disagree on them, what is left of the batch's gradient is
+    about the users, and what is not about them cancels.
+    """
     noise = torch.rand(len(pairs), generator=generator)
-    by_length = sorted(range(len(pairs)), key=lambda i: pairs[i].n_tokens + 8 * float(noise[i]))
+    first: dict[tuple[object, ...], int] = {}
+    same = [first.setdefault((p.prompt_ids, frozenset((p.chosen_ids, p.rejected_ids))), i) for i, p in enumerate(pairs)]
+    by_length = sorted(range(len(pairs)), key=lambda i: (pairs[i].n_tokens + 8 * float(noise[same[i]]), same[i]))
     groups = [by_length[start : start + batch_pairs] for start in range(0, len(by_length), batch_pairs)]
     for group in torch.randperm(len(groups), generator=generator).tolist():
         yield [pairs[i] for i in groups[group]]

@@ -8,7 +8,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from idiolect.layout import Placement
-from idiolect.manifest import ClusterName
+from idiolect.manifest import ClusterName, Decoding
 from training.errors import BadRunConfig
 from training.formats import Format, read_format
 from training.loss import Objective
@@ -44,10 +44,14 @@ class EarlyStop(_Strict):
 
 
 class GenerateConfig(_Strict):
-    """Replies written for the evaluation: by a few users, to the same held-out prompts."""
+    """Replies written for the evaluation: by a few users, to the same prompts."""
 
+    prompts: Path | None = None
+    """A text file, one prompt a line, best from another source than the comparisons; else held-out prompts."""
     n_prompts: int = Field(default=16, ge=1)
     max_new_tokens: int = Field(default=64, ge=1)
+    max_looping: float = Field(default=0.05, ge=0, le=1)
+    """`export` refuses users whose replies loop more often than the generic user's by more than this share."""
 
 
 class BankConfig(_Strict):
@@ -112,6 +116,8 @@ class RunConfig(_Strict):
     """Ship a question bank, from which new users are inferred (docs/new-users.md)."""
     cluster_names: tuple[ClusterName, ...] | None = None
     """What people call each cluster, once its replies have been looked at; `export` again to put them in the bundle."""
+    decoding: Decoding | None = None
+    """How replies are drawn, in the evaluation and under the bundle: no part of training."""
     log_with: tuple[Literal["tensorboard", "wandb"], ...] = ("tensorboard",)
     seed: int = Field(default=0, ge=0, lt=2**31)
 
@@ -138,8 +144,11 @@ class RunConfig(_Strict):
             raise BadRunConfig(f"{path}: {where}: {first['msg']}") from error
         except (yaml.YAMLError, OSError, ValueError, RecursionError) as error:
             raise BadRunConfig(f"{path}: {error}") from error
-        test = None if run.test is None else path.parent / run.test
-        return run.model_copy(update={"train": path.parent / run.train, "test": test})
+        paths = {"train": path.parent / run.train, "test": run.test and path.parent / run.test}
+        if run.generate is not None and run.generate.prompts is not None:
+            prompts = path.parent / run.generate.prompts
+            paths["generate"] = run.generate.model_copy(update={"prompts": prompts})
+        return run.model_copy(update=paths)
 
     def data(self) -> tuple[list[Preference], list[Preference]]:
         """Training and held-out comparisons. Raises BadPreference; BadRunConfig when a split leaves a side empty."""
@@ -155,7 +164,7 @@ class RunConfig(_Strict):
 
     def portable(self) -> dict[str, object]:
         """What makes the weights, as JSON for checkpoints and bundles: file names stand for this machine's paths."""
-        values = self.model_dump(mode="json", exclude={"generate", "bank", "cluster_names", "log_with"})
+        values = self.model_dump(mode="json", exclude={"generate", "bank", "cluster_names", "decoding", "log_with"})
         test = None if self.test is None else self.test.name
         return values | {"train": self.train.name, "test": test, "model": Path(self.model).name}
 

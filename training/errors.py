@@ -27,6 +27,18 @@ class Diverged(IdiolectError):
     code = "diverged"
 
 
+class NotEvaluated(IdiolectError):
+    """The run folder holds no evaluation that could be read."""
+
+    code = "not_evaluated"
+
+
+class LoopingReplies(IdiolectError):
+    """A user's replies repeat themselves more than the generic user's: the bundle is not worth serving."""
+
+    code = "looping_replies"
+
+
 class JudgeUnavailable(IdiolectError):
     """The judge's endpoint cannot be asked, or there is nothing to ask it."""
 

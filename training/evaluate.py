@@ -14,6 +14,7 @@ import torch
 from training.batch import Pair, chat_layout, tokenize
 from training.config import RunConfig
 from training.generate import Reply, generate
+from training.language import language
 from training.loss import margins
 from training.metrics import Floats, accuracy_by_user, calibration, summarize
 from training.policy import Policy
@@ -82,6 +83,7 @@ def evaluate(run: RunConfig, policy: Policy, user_rows: dict[str, int]) -> tuple
     replies = generate(run, policy, user_rows, preferences)
     if replies:
         result["style"] = style((reply.user_id, reply.text) for reply in replies)
+        result["language"] = language(policy, replies, size)
     return result, replies
 
 

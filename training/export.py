@@ -32,6 +32,7 @@ def export(run: RunConfig, policy: Policy, user_rows: dict[str, int], bundle: Pa
         training=run.portable(),
         bank=None if run.bank is None else build_bank(run, policy, user_rows),
         cluster_names=run.cluster_names,
+        decoding=run.decoding,
     )
 
 

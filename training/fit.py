@@ -27,7 +27,7 @@ from training.loss import margins, mix, nll_loss, preference_loss
 from training.policy import Policy
 from training.preferences import Preference, index_users
 from training.split import split
-from training.start import cluster_logits
+from training.start import cluster_logits, cluster_words
 
 log = logging.getLogger(__name__)
 Tensor = torch.Tensor
@@ -85,7 +85,9 @@ def fit(run: RunConfig, out: Path) -> Policy:  # noqa: C901
         log.info("resumed at step %d", done)
     elif run.user_model.kind == "cluster" and run.user_model.start == "votes":
         clusters, cache = run.user_model.n_clusters, cache_dir() / "features.sqlite"
-        policy.rows.place(cluster_logits(preferences, user_rows, clusters, run.seed, run.model, cache))
+        logits = cluster_logits(preferences, user_rows, clusters, run.seed, run.model, cache)
+        policy.rows.place(logits)
+        policy.place_clusters(cluster_words(preferences, user_rows, logits, policy))
     # Only now: a refused run must leave the folder as it was.
     out.mkdir(parents=True, exist_ok=True)
     if chief:

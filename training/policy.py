@@ -19,7 +19,7 @@ from training.batch import Batch, Pair, collate
 from training.config import RunConfig
 from training.demo_model import cache_dir, resolve
 from training.reference import ReferenceCache
-from training.user_table import build_user_table
+from training.user_table import ClusterUsers, build_user_table
 
 Tensor = torch.Tensor
 
@@ -65,6 +65,14 @@ class Policy:
     def user_tokens(self, rows: Sequence[int]) -> Tensor:
         """Soft tokens [B, T_u, H] of the rows, without gradients into the rows."""
         return self.users(self.rows.gather(torch.tensor(rows)).to(self.device))
+
+    @torch.no_grad()
+    def place_clusters(self, words: Tensor) -> None:
+        """Have the clusters' soft tokens start at these rows of the vocabulary, [K, T_u]; -1 stays as it is."""
+        assert isinstance(self.users, ClusterUsers)
+        known = (words >= 0).all(1)
+        embedding = self.model.get_input_embeddings().weight
+        self.users.clusters[known] = embedding[words[known].to(embedding.device)].to(self.users.clusters)
 
     def token_logps(self, batch: Batch, user_tokens: Tensor | None) -> Tensor:
         """Log-probability of every reply token of the batch, [N].

@@ -80,19 +80,20 @@ def table(found: Found) -> str:
 
 
 def style_table(found: Found) -> str:
-    """Length and habits of each user's replies, over all seeds."""
-    lines = [
-        "| | user | median words | lists | ends in a question | exclaims |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
+    """Length, habits and language of each user's replies, over all seeds."""
+    names = ["", "user", "median words", "lists", "ends in a question", "exclaims"]
+    names += ["repeated 4-grams", "loop", "base loss per token"]
+    lines = [f"| {' | '.join(names)} |", "| --- " * len(names) + "|"]
     for method, seeds in found.items():
         for user in sorted(set().union(*(one.get("style", {}) for one in seeds))):
             styles = [one["style"][user] for one in seeds if user in one.get("style", {})]
             words = f"{mean(s['median_words'] for s in styles):.0f}"
             habits = [f"{mean(s[habit] for s in styles):.0%}" for habit in ("list", "question", "exclamation")]
-            lines.append(
-                f"| {method} | {'generic' if user == GENERIC else user} | " + " | ".join([words, *habits]) + " |"
-            )
+            spoken = [one["language"][user] for one in seeds if user in one.get("style", {})]
+            language = [f"{mean(s[share] for s in spoken):.0%}" for share in ("repeated_4grams", "looping")]
+            nll = f"{mean(s['base_nll'] for s in spoken):.2f}"
+            cells = [method, "generic" if user == GENERIC else user, words, *habits, *language, nll]
+            lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from training.config import RunConfig, upgraded
 from training.curve import read_curve
-from training.errors import CheckpointMismatch
+from training.errors import CheckpointMismatch, NotEvaluated
 from training.evaluate import evaluate
 from training.fit import RUN, fit, restore
 from training.policy import Policy
@@ -39,6 +39,15 @@ def write_evaluation(run: RunConfig, out: Path, policy: Policy, user_rows: dict[
     return evaluation
 
 
+def read_evaluation(out: Path) -> Evaluation:
+    """What `write_evaluation` wrote. Raises NotEvaluated."""
+    try:
+        evaluation: Evaluation = json.loads((out / EVALUATION).read_text())
+    except (OSError, ValueError) as error:
+        raise NotEvaluated(f"{out / EVALUATION}: {error}", hint="run `evaluate` first") from error
+    return evaluation
+
+
 def measure(run: RunConfig, out: Path) -> Evaluation:
     """Fit `run` into the folder `out` and evaluate it, unless that is done.
 
@@ -48,8 +57,7 @@ def measure(run: RunConfig, out: Path) -> Evaluation:
         done = upgraded(json.loads((out / RUN).read_text()))
         if any(done.get(name) != value for name, value in run.portable().items()):
             raise CheckpointMismatch(f"{out} holds the evaluation of another run", hint="use a new --out folder")
-        evaluation: Evaluation = json.loads((out / EVALUATION).read_text())
-        return evaluation
+        return read_evaluation(out)
     fit(run, out)
     return write_evaluation(run, out, *restore(run, out))
 

@@ -66,6 +66,7 @@ class Sampling:
     top_p: float = 1.0
     seed: int | None = None
     stop: Sequence[str] = field(default=())
+    frequency_penalty: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -131,6 +132,7 @@ class Engine:
             top_p=sampling.top_p,
             seed=sampling.seed,
             stop=list(sampling.stop),
+            frequency_penalty=sampling.frequency_penalty,
             # A task woken for each token costs the host more than the token's own work.
             output_kind=RequestOutputKind.DELTA if stream else RequestOutputKind.FINAL_ONLY,
         )

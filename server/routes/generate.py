@@ -49,6 +49,7 @@ async def generate(request: GenerateRequest, http: Request) -> Response:
         top_p=request.top_p,
         seed=request.seed,
         stop=request.stop,
+        frequency_penalty=live.frequency_penalty if request.frequency_penalty is None else request.frequency_penalty,
     )
     reply = Reply(live, request, placed, sampling, who)
     if request.stream:

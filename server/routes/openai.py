@@ -25,6 +25,8 @@ async def chat_completions(request: ChatCompletionRequest, http: Request) -> Res
     except ValidationError as error:
         raise RequestError(f"user: {error.errors()[0]['msg']}") from None
     who = await live.personalizer.find(user_id)
+    if request.frequency_penalty is None or "frequency_penalty" not in request.model_fields_set:
+        request = request.model_copy(update={"frequency_penalty": live.frequency_penalty})
     answered = await unless_caller_leaves(http, live.openai.chat(request, who.user_tokens, who.profile))
     if answered is None:
         return Response(status_code=499)  # nobody is listening any more

@@ -16,6 +16,7 @@ from typing import Any
 from idiolect_client import Client
 
 from tests.bench import length_users
+from tests.bench.greedy_replies import read_replies
 from tests.bench.length_users import METHODS, N_USERS, RUNS, ask, first_sentences
 from tests.live import ROOT, running_server
 from tests.record import provenance, record
@@ -33,8 +34,7 @@ N_NEW, N_PROMPTS, N_ANSWERS, MAX_TOKENS, N_CALLERS = 4, 16, 5, 56, 16
 def new_prompts() -> list[str]:
     """Prompts that no comparison of the run is about."""
     used = {prompt for prompt, _, _ in first_sentences()}
-    lines = (ROOT / "training" / "runs" / "demo" / "replies.jsonl").read_text().splitlines()
-    return sorted({json.loads(line)["prompt"] for line in lines} - used)[:N_PROMPTS]
+    return sorted({prompt for prompt, _ in read_replies()} - used)[:N_PROMPTS]
 
 
 def answer(client: Client, user: str, wants_shorter: bool) -> int:

@@ -13,11 +13,11 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from tests.bench.greedy_replies import read_replies, sentences
 from tests.bench.publish import publish
 from tests.live import ROOT
 from tests.record import record
 from training.config import RunConfig
-from training.demo_pairs import sentences
 from training.formats.tldr import prefers_shorter
 from training.study import study
 
@@ -53,12 +53,11 @@ METHODS: dict[str, dict[str, Any]] = {
 def first_sentences() -> list[tuple[str, str, str]]:
     """(prompt, first sentence, second sentence) of the demo model's replies, shuffled once and for all."""
     found = []
-    for line in (ROOT / "training" / "runs" / "demo" / "replies.jsonl").read_text().splitlines():
-        reply = json.loads(line)
-        parts = sentences(reply["reply"])
+    for prompt, reply in read_replies():
+        parts = sentences(reply)
         # The last sentence of a reply is cut where the reply was: two whole ones need a third.
         if len(parts) > 2 and len(" ".join(parts[:2])) <= MAX_CHARACTERS:
-            found.append((reply["prompt"], parts[0], parts[1]))
+            found.append((prompt, parts[0], parts[1]))
     return random.Random(0).sample(sorted(found), len(found))
 
 

@@ -194,19 +194,19 @@ def test_replies_go_on_while_a_primary_is_lost(cluster: Cluster, tmp_path: Path)
         def ask() -> None:
             with httpx.Client(base_url=url, timeout=60) as http:
                 while not stop.is_set():
-                    body = {"user_id": "concise-1", "prompt": "Hi", "max_tokens": 4}
+                    body = {"user_id": "short-prose-plain-1", "prompt": "Hi", "max_tokens": 4}
                     statuses.append(http.post("/generate", json=body).status_code)
 
         def state() -> str:
-            reply = httpx.post(f"{url}/generate", json={"user_id": "concise-1", "prompt": "Hi", "max_tokens": 1}).json()
-            return str(reply["personalization"]["state"])
+            body = {"user_id": "short-prose-plain-1", "prompt": "Hi", "max_tokens": 1}
+            return str(httpx.post(f"{url}/generate", json=body).json()["personalization"]["state"])
 
         assert state() == "stored"
         asking = threading.Thread(target=ask)
         asking.start()
-        cluster.nodes[next(number for number in range(3) if has(cluster, number, "concise-1"))].kill()
+        cluster.nodes[next(number for number in range(3) if has(cluster, number, "short-prose-plain-1"))].kill()
         deadline = time.monotonic() + 30
-        vote = {"user_id": "concise-1", "prompt": "p", "chosen": "a", "rejected": "b"}
+        vote = {"user_id": "short-prose-plain-1", "prompt": "p", "chosen": "a", "rejected": "b"}
         answers = []
         while not answers or answers[-1] != 200:
             assert time.monotonic() < deadline
@@ -219,7 +219,7 @@ def test_replies_go_on_while_a_primary_is_lost(cluster: Cluster, tmp_path: Path)
         while state() != "stored":
             assert time.monotonic() < deadline
             time.sleep(0.1)
-        assert httpx.get(f"{url}/users/concise-1").json()["votes"] == 1
+        assert httpx.get(f"{url}/users/short-prose-plain-1").json()["votes"] == 1
 
 
 def has(cluster: Cluster, number: int, user_id: str) -> bool:

@@ -8,21 +8,23 @@ import httpx
 import pytest
 from openai import OpenAI
 
+from idiolect.bundle import Bundle
 from tests.conftest import API_KEY, Live, read_lines
 from tests.live import DEMO_BUNDLE
 from training.errors import JudgeUnavailable
+from training.everyday import TASTES
 from training.generate import GENERIC, Reply
 from training.judge import judge
 from training.preferences import Preference
 
 PROMPTS = sorted({pair["prompt"] for pair in read_lines(DEMO_BUNDLE.parent / "test.jsonl")})
-USERS = [f"{taste}-{n}" for taste in ("concise", "detailed", "lists", "prose") for n in (1, 2)]
+USERS = [f"{taste}-1" for taste in TASTES]
 
 
 def test_opposed_users_get_different_replies(live: Live):
     concise, detailed = (
         live.generate(user_id=user, prompt="What is fermentation?", max_tokens=96)
-        for user in ("concise-1", "detailed-1")
+        for user in ("short-prose-plain-1", "thorough-prose-plain-1")
     )
     assert concise["personalization"]["state"] == detailed["personalization"]["state"] == "stored"
     assert 2 * len(concise["text"]) < len(detailed["text"])
@@ -53,7 +55,7 @@ def test_replies_do_not_depend_on_company(live: Live, evidence):
 
 def test_an_abandoned_request_leaves_no_trace(live: Live):
     """Callers that hang up, among others: the replies of those who stay are their solo replies."""
-    request = {"user_id": "detailed-1", "prompt": "Tell me about the planet Mars.", "max_tokens": 24}
+    request = {"user_id": "thorough-prose-plain-1", "prompt": "Tell me about the planet Mars.", "max_tokens": 24}
     solo = live.generate(**request)["text"]
 
     def hang_up(_: int) -> None:
@@ -72,6 +74,19 @@ def test_an_abandoned_request_leaves_no_trace(live: Live):
     assert time.monotonic() - began < 20
 
 
+def test_replies_are_drawn_as_the_bundle_says_unless_the_request_does(live: Live, demo_bundle: Bundle):
+    request = {"user_id": "thorough-list-plain-1", "prompt": "Tell me about penguins.", "max_tokens": 64}
+    stated = demo_bundle.manifest.decoding.frequency_penalty
+    assert stated > 0
+    said, greedy = (live.generate(**request, frequency_penalty=penalty)["text"] for penalty in (stated, 0.0))
+    assert live.generate(**request)["text"] == said != greedy
+    client = OpenAI(base_url=f"{live.url}/v1", api_key=API_KEY)
+    asked = {"model": demo_bundle.manifest.base_model.name, "user": request["user_id"], "temperature": 0}
+    asked |= {"messages": [{"role": "user", "content": request["prompt"]}], "max_tokens": 64}
+    for more, expected in (({}, said), ({"frequency_penalty": 0.0}, greedy)):
+        assert client.chat.completions.create(**asked, **more).choices[0].message.content == expected
+
+
 def events(response: httpx.Response) -> list[tuple[str, dict[str, object]]]:
     found, name = [], ""
     for line in response.iter_lines():
@@ -83,7 +98,7 @@ def events(response: httpx.Response) -> list[tuple[str, dict[str, object]]]:
 
 
 def test_a_stream_is_the_whole_reply_in_pieces(live: Live):
-    request = {"user_id": "prose-1", "prompt": "What is jazz music?", "max_tokens": 20}
+    request = {"user_id": "thorough-prose-warm-1", "prompt": "What is jazz music?", "max_tokens": 20}
     whole = live.generate(**request)
     with live.http.stream("POST", "/generate", json={**request, "stream": True}) as response:
         assert response.headers["content-type"].startswith("text/event-stream")
@@ -104,7 +119,7 @@ def test_openai_clients_are_personalized_by_user(live: Live):
     client = OpenAI(base_url=f"{live.url}/v1", api_key=API_KEY)
     (model,) = client.models.list().data
     texts = {}
-    for user in ("concise-1", "detailed-1", "stranger"):
+    for user in ("short-prose-plain-1", "thorough-prose-plain-1", "stranger"):
         native = live.generate(user_id=user, prompt=PROMPTS[0], max_tokens=24)
         answer = client.chat.completions.with_raw_response.create(
             model=model.id,
@@ -118,14 +133,14 @@ def test_openai_clients_are_personalized_by_user(live: Live):
         assert completion.choices[0].message.content == native["text"]
         assert completion.usage.prompt_tokens == native["usage"]["prompt_tokens"]
         texts[user] = native["text"]
-    assert texts["concise-1"] != texts["detailed-1"]
+    assert texts["short-prose-plain-1"] != texts["thorough-prose-plain-1"]
 
 
 def test_openai_streams(live: Live):
     client = OpenAI(base_url=f"{live.url}/v1", api_key=API_KEY)
     request = {
         "model": "SmolLM2-135M-Instruct",
-        "user": "lists-1",
+        "user": "thorough-list-plain-1",
         "messages": [{"role": "user", "content": "What is jazz music?"}],
         "max_tokens": 12,
         "temperature": 0,

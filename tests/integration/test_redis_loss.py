@@ -45,7 +45,7 @@ def test_feedback_by_generation(live: Live):
 
 
 def test_redis_killed_while_serving(live: Live, evidence):
-    before = live.generate(user_id="concise-1", prompt="Hi", max_tokens=4)
+    before = live.generate(user_id="short-prose-plain-1", prompt="Hi", max_tokens=4)
     replies: list[tuple[float, int, str]] = []
     acknowledged: list[str] = []
     refused: list[int] = []
@@ -53,7 +53,8 @@ def test_redis_killed_while_serving(live: Live, evidence):
 
     def ask() -> None:
         while not stop.is_set():
-            response = live.http.post("/generate", json={"user_id": "concise-1", "prompt": "Hi", "max_tokens": 4})
+            body = {"user_id": "short-prose-plain-1", "prompt": "Hi", "max_tokens": 4}
+            response = live.http.post("/generate", json=body)
             state = response.json()["personalization"]["state"] if response.status_code == 200 else ""
             replies.append((time.monotonic(), response.status_code, state))
 
@@ -91,7 +92,7 @@ def test_redis_killed_while_serving(live: Live, evidence):
     assert set(during) == {"degraded"}
     assert refused
     assert set(refused) == {503}
-    after = live.generate(user_id="concise-1", prompt="Hi", max_tokens=4)
+    after = live.generate(user_id="short-prose-plain-1", prompt="Hi", max_tokens=4)
     assert after["personalization"]["state"] == "stored"
     assert after["text"] == before["text"]
 
@@ -115,12 +116,12 @@ def test_redis_killed_while_serving(live: Live, evidence):
 def test_a_degraded_known_user_keeps_their_style(live: Live):
     """What was read before Redis went is served meanwhile; strangers get the generic reply."""
     request = {"prompt": "What is a comet?", "max_tokens": 12}
-    known = live.generate(user_id="lists-1", **request)
+    known = live.generate(user_id="thorough-list-plain-1", **request)
     generic = live.generate(**request)
     live.redis.kill()
     time.sleep(0.5)  # until the server has noticed, what it keeps of users is as good as ever
     try:
-        during, stranger = (live.generate(user_id=user, **request) for user in ("lists-1", "never-seen"))
+        during, stranger = (live.generate(user_id=user, **request) for user in ("thorough-list-plain-1", "never-seen"))
     finally:
         live.redis.start()
     assert during["personalization"]["state"] == stranger["personalization"]["state"] == "degraded"

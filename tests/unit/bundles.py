@@ -26,7 +26,13 @@ LAYOUT = Layout(placement="after_system", anchor=(1, 9), bos_id=1)
 
 
 def small_bundle(
-    path: Path, *, seed: int = 0, kind: str = "cluster", user_ids=("ada", "böb", "c/d"), cluster_names=None
+    path: Path,
+    *,
+    seed: int = 0,
+    kind: str = "cluster",
+    user_ids=("ada", "böb", "c/d"),
+    cluster_names=None,
+    decoding=None,
 ) -> Bundle:
     rng = np.random.default_rng(seed)
     if kind == "cluster":
@@ -53,6 +59,7 @@ def small_bundle(
         write_weights=write_adapter,
         training={"seed": seed},
         cluster_names=cluster_names,
+        decoding=decoding,
     )
 
 

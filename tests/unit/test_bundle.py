@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from safetensors.numpy import load_file, save_file
 
 from idiolect.bundle import Bundle
@@ -17,7 +18,7 @@ from idiolect.errors import (
     BundleMissing,
     BundleShapeMismatch,
 )
-from idiolect.manifest import Manifest
+from idiolect.manifest import Decoding, Manifest
 from tests.live import DEMO_BUNDLE
 from tests.unit.bundles import refused_flips, small_bundle
 
@@ -62,9 +63,21 @@ def test_names_of_clusters_change_no_reply(tmp_path: Path):
             small_bundle(tmp_path / "wrong", cluster_names=wrong)
 
 
+def test_decoding_changes_replies_and_so_the_bundle(tmp_path: Path):
+    plain, drawn, more = (
+        small_bundle(tmp_path / str(penalty), decoding=penalty and Decoding(frequency_penalty=penalty))
+        for penalty in (None, 0.3, 0.4)
+    )
+    assert plain.manifest.decoding is None
+    assert drawn.manifest.decoding == Decoding(frequency_penalty=0.3)
+    assert len({plain.bundle_id, drawn.bundle_id, more.bundle_id}) == 3
+    with pytest.raises(ValidationError):
+        Decoding(frequency_penalty=2.1)
+
+
 def test_a_flipped_byte_in_any_file_is_named():
     """Every file of the demo bundle, at seven places from its first byte to its last but one."""
-    assert refused_flips(DEMO_BUNDLE) == 7 * 5
+    assert refused_flips(DEMO_BUNDLE) == 7 * 7
 
 
 def test_missing_extra_and_linked_files_are_named(bundle: Bundle, tmp_path: Path):

@@ -9,8 +9,9 @@ import torch
 
 from tests.unit.tiny import tiny_model, tiny_run
 from training.fit import fit, restore
+from training.policy import Policy
 from training.preferences import Preference, index_users
-from training.start import LOGIT, cluster_logits, group, user_votes
+from training.start import LOGIT, cluster_logits, cluster_words, group, user_votes
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +45,35 @@ def test_opposite_users_have_opposite_votes(model: Path, tmp_path: Path):
     preferences = votes(2)
     found = user_votes(preferences, index_users(preferences), str(model), tmp_path / "features.sqlite")
     assert found[0] == pytest.approx(-found[1])
+
+
+def test_clusters_start_at_words_that_their_users_like(model: Path, tmp_path: Path):
+    preferences = votes(4)
+    rows = index_users(preferences)
+    user_model = {"kind": "cluster", "n_user_tokens": 2, "n_clusters": 3, "start": "votes"}
+    policy = Policy(tiny_run(tmp_path, model, user_model=user_model), n_users=4)
+    logits = LOGIT * torch.tensor([[1.0, 0, 0], [0, 1, 0], [1, 0, 0], [0, 1, 0]])
+    words = cluster_words(preferences, rows, logits, policy)
+    even, odd = ({policy.tokenizer.decode([word]).strip() for word in words[k].tolist()} for k in (0, 1))
+    assert even <= {"no", "way", "at", "all"}
+    assert "yes" in odd
+    assert words[2].tolist() == [-1, -1]  # nobody is there
+
+    drawn = policy.users.clusters[2].clone()
+    policy.place_clusters(words)
+    embedding = policy.model.get_input_embeddings().weight
+    assert torch.equal(policy.users.clusters[:2], embedding[words[:2]])
+    assert torch.equal(policy.users.clusters[2], drawn)
+
+
+def test_of_many_votes_the_first_are_looked_at(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    preferences = votes(2)
+    some = [vote for vote in preferences if vote.chosen.rstrip(" atl")[-1] in "012"]
+    monkeypatch.setattr("training.start.USER_VOTES", 3)
+    cut, whole = (
+        user_votes(part, index_users(part), str(model), tmp_path / "features.sqlite") for part in (preferences, some)
+    )
+    assert cut == pytest.approx(whole)
 
 
 def test_few_users_are_each_alone():

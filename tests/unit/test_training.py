@@ -22,7 +22,7 @@ from idiolect.errors import BaseModelMismatch
 from idiolect.merge import merge_bundle
 from tests.live import ROOT
 from tests.unit.tiny import tiny_model, tiny_run
-from training.batch import CHOSEN, PROMPT, REJECTED, chat_layout, collate, tokenize
+from training.batch import CHOSEN, PROMPT, REJECTED, chat_layout, collate, shuffled, tokenize
 from training.config import upgraded
 from training.curve import LOG, read_curve
 from training.errors import BadPreference, CheckpointMismatch, Diverged
@@ -59,6 +59,18 @@ def test_batches_put_user_tokens_and_replies_in_their_places(tmp_path, model, pl
             first = len(pair.prompt_ids) + 2
             assert batch.positions[i][batch.part[i] == side].tolist() == list(range(first, first + len(reply)))
     assert pairs[0].chosen_ids[-1] == policy.tokenizer.eos_token_id
+
+
+def test_votes_on_the_same_replies_share_a_batch(tmp_path, model):
+    """Whoever chose which: so a batch's gradient is about its users, and draws stay those of the seed."""
+    pairs = prepare(tiny_run(tmp_path, model), Policy(tiny_run(tmp_path, model), n_users=2))
+    batches = [list(shuffled(pairs, 4, torch.Generator().manual_seed(seed))) for seed in (3, 3, 4)]
+    for batch in batches[0]:
+        asked = [pair.prompt_ids for pair in batch]
+        assert all(asked.count(prompt) == 2 for prompt in asked)
+        assert {pair.row for pair in batch} == {1, 2}
+    assert sorted(pair.index for batch in batches[0] for pair in batch) == list(range(len(pairs)))
+    assert batches[0] == batches[1] != batches[2]
 
 
 def test_a_shared_prompt_gives_what_separate_sequences_give(tmp_path, model):

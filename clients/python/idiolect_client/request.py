@@ -33,6 +33,8 @@ class Options(TypedDict, total=False):
     top_p: float | None
     seed: int | None
     stop: Sequence[str] | None
+    frequency_penalty: float | None
+    """The bundle's if absent."""
 
 
 @dataclass(frozen=True, slots=True)

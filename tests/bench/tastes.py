@@ -1,0 +1,316 @@
+"""make tastes (G1, G2, G3): does the demo bundle write what its users and its strangers want, in words worth reading?
+
+Everything goes through the HTTP API of a server on real vLLM, with the bundle as it ships.
+
+- G1, language: replies to prompts of another source, for every known user, for strangers of every taste after five
+  answers, and for the generic user. Repeated 4-grams, loops, and likelihood under the base model; for one user of each
+  taste also without the bundle's frequency penalty.
+- G2, tastes: replies of known users to held-out prompts, drawn at temperature 0.7 with three seeds.
+- G3, strangers: 24 for each of three seeds answer five questions by a rule, and skip questions by chance, as people do.
+"""
+
+import json
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from statistics import mean, median
+from typing import Any
+
+import httpx
+import numpy as np
+from idiolect_client import Client
+from idiolect_client.request import Options
+
+from idiolect.bundle import Bundle
+from tests.bench.metrics import metric
+from tests.demo import N_ANSWERS, answer
+from tests.live import DEMO_BUNDLE, ROOT, running_server
+from tests.record import provenance, record
+from training.batch import Pair, render
+from training.config import RunConfig
+from training.everyday import AXES, SHORT_WORDS, TASTES, read, taste_of
+from training.generate import GENERIC, Reply
+from training.language import Language, language
+from training.policy import Policy
+from training.style import style
+
+COMMAND = "make tastes"
+OUT = ROOT / "docs" / "results" / "tastes.json"
+RAW = ROOT / "runs" / "tastes.json"
+RUN = DEMO_BUNDLE.parent / "run.yaml"
+OTHER_PROMPTS = DEMO_BUNDLE.parent / "other_prompts.txt"
+N_HELD_OUT, N_ASKED = 24, 8
+"""Prompts per user and seed of G2, and per stranger of G3."""
+N_STRANGERS = 24
+SKIPPED = 0.3
+"""Of the questions that a stranger could answer."""
+TEMPERATURE = 0.7
+MAX_TOKENS, N_CALLERS = 96, 48
+N_SEEDS = 3
+
+
+@dataclass
+class Stranger:
+    """Somebody new, who answers by a rule; `spoken` are the axes that the answers were about."""
+
+    user_id: str
+    taste: str
+    spoken: set[int] = field(default_factory=set)
+    answers_ms: list[float] = field(default_factory=list)
+
+
+def meet(client: Client, stranger: Stranger, chance: random.Random) -> None:
+    """Five answers, if so many questions are asked."""
+    skipped: list[str] = []
+    while len(stranger.answers_ms) < N_ANSWERS:
+        question = client.question(stranger.user_id, skipped)
+        if question is None:
+            return
+        choice = answer(question, stranger.taste)
+        if choice is None or chance.random() < SKIPPED:
+            skipped.append(question.question_id)
+            continue
+        began = time.perf_counter()
+        client.feedback(
+            user_id=stranger.user_id, question_id=question.question_id, chosen=choice[0], rejected=choice[1]
+        )
+        stranger.answers_ms.append(1000 * (time.perf_counter() - began))
+        words = [taste_of(side).split("-") for side in choice]
+        stranger.spoken |= {axis for axis in range(len(AXES)) if words[0][axis] != words[1][axis]}
+
+
+def shows(texts: Sequence[str], taste: str, axes: Iterable[int]) -> bool:
+    """Whether replies, taken together, show the taste on these axes, by the measures and bounds of G2."""
+    seen = style(("", text) for text in texts)[""]
+    short, listed, warm = (word == one for word, (one, _) in zip(taste.split("-"), AXES, strict=True))
+    fits = (
+        (seen["median_words"] < SHORT_WORDS) == short,
+        seen["list"] >= 0.8 if listed else seen["list"] <= 0.1,
+        seen["exclamation"] >= 0.8 if warm else seen["exclamation"] <= 0.2,
+    )
+    return all(fits[axis] for axis in axes)
+
+
+def ask_all(
+    client: Client, asked: Sequence[tuple[str, str, int | None]], frequency_penalty: float | None = None
+) -> list[str]:
+    """Replies to (user_id, prompt, seed); greedy where the seed is None."""
+
+    def ask(one: tuple[str, str, int | None]) -> str:
+        user_id, prompt, seed = one
+        temperature = 0.0 if seed is None else TEMPERATURE
+        options: Options = {"temperature": temperature, "seed": seed, "frequency_penalty": frequency_penalty}
+        return client.generate(prompt, user_id=user_id, max_tokens=MAX_TOKENS, **options).text
+
+    with ThreadPoolExecutor(N_CALLERS) as pool:
+        return list(pool.map(ask, asked))
+
+
+@dataclass
+class Found:
+    """Replies for G1, with the bundle's penalty and without; (taste, reply) of each seed for G2; strangers of G3."""
+
+    words: list[Reply]
+    unpenalized: list[Reply]
+    drawn: dict[int, list[tuple[str, str]]]
+    strangers: list[dict[str, Any]]
+
+
+def serve_and_ask(bundle: Path) -> Found:
+    other = OTHER_PROMPTS.read_text().splitlines()
+    held_out = [row["prompt"] for row in read() if row["split"] == "test"]
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        (Path(folder) / "server.log").open("wb") as log,
+        running_server(log, bundle=str(bundle), data_dir=f"{folder}/data") as (url, _),
+        Client(url, timeout_s=3600) as client,
+        httpx.Client(base_url=url) as http,
+    ):
+        strangers = {
+            seed: [Stranger(f"new-{seed}-{n}", TASTES[n % len(TASTES)]) for n in range(N_STRANGERS)]
+            for seed in range(N_SEEDS)
+        }
+        counted = [f'idiolect_engine_requests_total{{purpose="{purpose}"}}' for purpose in ("reply", "score")]
+        calls = [metric(http, name) for name in counted]
+        for seed, those in strangers.items():
+            chance = random.Random(seed)
+            for stranger in those:
+                meet(client, stranger, chance)
+        n_calls = sum(metric(http, name) for name in counted) - sum(calls)
+
+        known = list(Bundle.read(bundle).user_ids)
+        users = [GENERIC, *known, *(stranger.user_id for stranger in strangers[0][: len(TASTES)])]
+
+        def replies_of(users: Sequence[str], prompts: Sequence[str], penalty: float | None) -> list[Reply]:
+            asked = [(user, prompt) for user in users for prompt in prompts]
+            texts = ask_all(client, [(user or "nobody-knows-me", prompt, None) for user, prompt in asked], penalty)
+            return [
+                Reply(user, other.index(prompt), [{"role": "user", "content": prompt}], text)
+                for (user, prompt), text in zip(asked, texts, strict=True)
+            ]
+
+        words = replies_of(users, other, None)
+        unpenalized = replies_of([GENERIC, *(f"{taste}-1" for taste in TASTES)], other[::2], 0.0)
+        drawn: dict[int, list[tuple[str, str]]] = {}
+        for seed in range(N_SEEDS):
+            prompts = random.Random(seed).sample(held_out, N_HELD_OUT)
+            of = [(taste, prompt) for taste in TASTES for prompt in prompts]
+            texts = iter(ask_all(client, [(f"{taste}-{1 + seed % 2}", prompt, seed) for taste, prompt in of]))
+            drawn[seed] = [(taste, next(texts)) for taste, _ in of]
+        met = []
+        for seed, those in strangers.items():
+            prompts = random.Random(100 + seed).sample(other, N_ASKED)
+            texts = iter(ask_all(client, [(one.user_id, prompt, None) for one in those for prompt in prompts]))
+            for one in those:
+                replies = [next(texts) for _ in prompts]
+                outcome = {
+                    "seed": seed,
+                    "shows": shows(replies, one.taste, one.spoken),
+                    "style": style([*_as("", replies)])[""],
+                }
+                met.append({**asdict(one), "spoken": sorted(one.spoken), **outcome, "n_calls": n_calls})
+    return Found(words, unpenalized, drawn, met)
+
+
+def _as(user: str, texts: Iterable[str]) -> Iterable[tuple[str, str]]:
+    return ((user, text) for text in texts)
+
+
+def less_likely(policy: Policy, replies: Sequence[Reply], beside: Mapping[int, str]) -> dict[str, float]:
+    """Loss per token under the base model, of each user's replies over that of the text `beside` for the same prompt.
+
+    Over as many first tokens of both as the shorter one has: a taste for short replies explains by itself that a reply
+    consists of its beginning, whose tokens are the least likely ones.
+    """
+    pairs, lengths = [], []
+    for index, reply in enumerate(replies):
+        prompt = render(reply.chat, policy.tokenizer)
+        own, other = (
+            policy.tokenizer(text, add_special_tokens=False)["input_ids"] for text in (reply.text, beside[reply.number])
+        )
+        lengths.append(max(1, min(len(own), len(other))))
+        pairs.append(Pair(index, 0, tuple(prompt), tuple(own[: lengths[-1]]), tuple(other[: lengths[-1]]), 0))
+    logps = policy.score(pairs, None, 16, "base model").numpy()
+    over = (logps[:, 1] - logps[:, 0]) / np.array(lengths)
+    users = np.array([reply.user_id for reply in replies])
+    return {user: float(over[users == user].mean()) for user in sorted(set(users.tolist()))}
+
+
+def g1(measured: Language, over: dict[str, float], written: dict[str, float], of: dict[str, str]) -> dict[str, float]:
+    """The worst of every user beside the generic one.
+
+    `over` is by how much a user's replies are less likely than the generic one's, and `written` the same of written
+    replies of each taste over all of them: what a taste explains itself.
+    """
+    generic = measured[GENERIC]
+    users = {user: one for user, one in measured.items() if user != GENERIC}
+    return {
+        "repeated_4grams_over_generic": max(u["repeated_4grams"] for u in users.values()) - generic["repeated_4grams"],
+        "looping": max(u["looping"] for u in users.values()),
+        "unexplained_nats_per_token": max(over[user] - max(0.0, written[of[user]]) for user in users),
+        "nats_per_token_over_generic": max(over[user] for user in users),
+    }
+
+
+def g2(drawn: dict[int, list[tuple[str, str]]]) -> dict[str, float]:
+    """The worst seed of each measure."""
+    found: dict[str, list[float]] = {"short_to_thorough": [], "lists": [], "prose_lists": [], "warm_over_plain": []}
+    for replies in drawn.values():
+        by = {taste: style([("", text) for own, text in replies if own == taste])[""] for taste in TASTES}
+
+        def over(word: str, measure: str, by: dict[str, dict[str, Any]] = by) -> list[float]:
+            return [float(one[measure]) for taste, one in by.items() if word in taste.split("-")]
+
+        words = {size: median(len(text.split()) for own, text in replies if size in own.split("-")) for size in AXES[0]}
+        found["short_to_thorough"].append(words["thorough"] / words["short"])
+        found["lists"].append(mean(over("list", "list")))
+        found["prose_lists"].append(mean(over("prose", "list")))
+        found["warm_over_plain"].append(mean(over("warm", "exclamation")) - mean(over("plain", "exclamation")))
+    worst = {name: (max if name == "prose_lists" else min)(values) for name, values in found.items()}
+    return worst | {"per_seed": {name: [round(v, 3) for v in values] for name, values in found.items()}}
+
+
+def written_over_all(policy: Policy) -> dict[str, float]:
+    """`less_likely` of the written held-out replies of each taste, over the mean of all tastes."""
+    rows = [row for row in read() if row["split"] == "test"]
+    replies = [
+        Reply(taste, number, [{"role": "user", "content": row["prompt"]}], text)
+        for number, row in enumerate(rows)
+        for taste, text in row["replies"].items()
+    ]
+    middle = {number: row["replies"]["short-prose-plain"] for number, row in enumerate(rows)}
+    over = less_likely(policy, replies, middle)
+    return {taste: nats - mean(over.values()) for taste, nats in over.items()}
+
+
+def main(bundle: Path) -> None:
+    found = serve_and_ask(bundle)
+    RAW.parent.mkdir(exist_ok=True)
+    RAW.write_text(json.dumps(asdict(found)) + "\n")  # all replies; too many to keep
+    words, met = found.words, found.strangers
+    policy = Policy(RunConfig.read(RUN), 0)
+    measured, written = language(policy, words, 16), written_over_all(policy)
+    over = less_likely(policy, words, {reply.number: reply.text for reply in words if reply.user_id == GENERIC})
+    of = {user: user.rsplit("-", 1)[0] for user in measured if user and not user.startswith("new-")}
+    of |= {one["user_id"]: one["taste"] for one in met}
+    answers_ms = [ms for one in met for ms in one["answers_ms"]]
+    per_seed = [mean(one["shows"] for one in met if one["seed"] == seed) for seed in range(N_SEEDS)]
+    lines = {
+        "G1": (
+            g1(measured, over, written, of),
+            {
+                "repeated_4grams_over_generic": ("<=", 0.02),
+                "looping": ("<=", 0.05),
+                "unexplained_nats_per_token": ("<=", 0.3),
+            },
+        ),
+        "G2": (
+            g2(found.drawn),
+            {
+                "short_to_thorough": (">=", 2.5),
+                "lists": (">=", 0.8),
+                "prose_lists": ("<=", 0.1),
+                "warm_over_plain": (">=", 0.6),
+            },
+        ),
+        "G3": (
+            {
+                "strangers_who_show_all": min(per_seed),
+                "per_seed": [round(share, 3) for share in per_seed],
+                "calls_for_answers": met[0]["n_calls"],
+                "answer_p99_ms": float(np.percentile(answers_ms, 99)),
+                "answers": len(answers_ms),
+            },
+            {"strangers_who_show_all": (">=", 0.9), "calls_for_answers": ("<=", 0), "answer_p99_ms": ("<=", 10)},
+        ),
+    }
+    rows = {}
+    for line, (value, goal) in lines.items():
+        rounded = {name: round(number, 4) if isinstance(number, float) else number for name, number in value.items()}
+        threshold = ", ".join(f"{name} {how} {bound}" for name, (how, bound) in goal.items())
+        rows[line] = record(ROOT / "docs" / "evidence.json", line, rounded, threshold, COMMAND, goal)
+    by_user = style((reply.user_id, reply.text) for reply in words)
+    result = {
+        **{line: {"value": row["value"], "met": row["met"]} for line, row in rows.items()},
+        "users": {
+            user or "generic": {**by_user[user], **measured[user], "nats_over_generic": round(over[user], 4)}
+            for user in measured
+        },
+        "without_penalty": language(policy, found.unpenalized, 16),
+        "written_nats_over_all": {taste: round(nats, 4) for taste, nats in written.items()},
+        "strangers": met,
+        "examples": [asdict(reply) for reply in words if reply.number < 4],
+        "model": "SmolLM2-135M-Instruct, float32",
+        **provenance(COMMAND),
+    }
+    OUT.write_text(json.dumps(result, indent=2) + "\n")
+    sys.stdout.write(json.dumps({line: result[line] for line in lines}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else DEMO_BUNDLE)
