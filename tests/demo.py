@@ -73,12 +73,12 @@ class Demo:
         for user, taste in STRANGERS.items():
             self.answer_five(user, taste)
         self.head("3. They ask the same again")
-        self.panels = [Panel("a stranger", "nothing is known", before["ann"].text, known=False)]
+        self.panels = [Panel("ann or ben, as strangers", "nothing is known", before["ann"].text, known=False)]
         for user, taste in STRANGERS.items():
             after = self.ask(user)
             self.reply(user, after)
-            note = f"five answers: {taste.replace('-', ', ')}"
-            self.panels.append(Panel(f"the same stranger, as {user}", note, after.text, known=True))
+            note = f"chose what is {taste.replace('-', ', ')}"
+            self.panels.append(Panel(f"{user}, after five answers", note, after.text, known=True))
         self.head("4. Users whom training knew, and the same engine")
         for user in KNOWN:
             self.reply(user, self.ask(user))

@@ -30,9 +30,9 @@ class Panel:
 def picture(prompt: str, panels: Sequence[Panel]) -> str:
     """An SVG of the panels side by side, under the prompt that they all answer."""
     wrapped = [[row for line in panel.reply.splitlines() for row in textwrap.wrap(line, WRAP)] for panel in panels]
-    height = 96 + LINE * max(map(len, wrapped))
+    height = 108 + LINE * max(map(len, wrapped))
     width = len(panels) * (WIDTH + GAP) - GAP
-    parts = [_text(0, 18, f"“{prompt}”", "head")]
+    parts = [_text(2, 18, f"“{prompt}”", "head")]
     for place, (panel, rows) in enumerate(zip(panels, wrapped, strict=True)):
         x = place * (WIDTH + GAP)
         look = "mine" if panel.known else "panel"

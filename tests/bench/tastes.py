@@ -13,10 +13,9 @@ import json
 import random
 import sys
 import tempfile
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
@@ -28,12 +27,12 @@ from idiolect_client.request import Options
 
 from idiolect.bundle import Bundle
 from tests.bench.metrics import metric
-from tests.demo import N_ANSWERS, answer
+from tests.bench.strangers import Stranger, meet, shows
 from tests.live import DEMO_BUNDLE, ROOT, running_server
 from tests.record import provenance, record
 from training.batch import Pair, render
 from training.config import RunConfig
-from training.everyday import AXES, SHORT_WORDS, TASTES, read, taste_of
+from training.everyday import AXES, TASTES, read
 from training.generate import GENERIC, Reply
 from training.language import Language, language
 from training.policy import Policy
@@ -47,53 +46,9 @@ OTHER_PROMPTS = DEMO_BUNDLE.parent / "other_prompts.txt"
 N_HELD_OUT, N_ASKED = 24, 8
 """Prompts per user and seed of G2, and per stranger of G3."""
 N_STRANGERS = 24
-SKIPPED = 0.3
-"""Of the questions that a stranger could answer."""
 TEMPERATURE = 0.7
 MAX_TOKENS, N_CALLERS = 96, 48
 N_SEEDS = 3
-
-
-@dataclass
-class Stranger:
-    """Somebody new, who answers by a rule; `spoken` are the axes that the answers were about."""
-
-    user_id: str
-    taste: str
-    spoken: set[int] = field(default_factory=set)
-    answers_ms: list[float] = field(default_factory=list)
-
-
-def meet(client: Client, stranger: Stranger, chance: random.Random) -> None:
-    """Five answers, if so many questions are asked."""
-    skipped: list[str] = []
-    while len(stranger.answers_ms) < N_ANSWERS:
-        question = client.question(stranger.user_id, skipped)
-        if question is None:
-            return
-        choice = answer(question, stranger.taste)
-        if choice is None or chance.random() < SKIPPED:
-            skipped.append(question.question_id)
-            continue
-        began = time.perf_counter()
-        client.feedback(
-            user_id=stranger.user_id, question_id=question.question_id, chosen=choice[0], rejected=choice[1]
-        )
-        stranger.answers_ms.append(1000 * (time.perf_counter() - began))
-        words = [taste_of(side).split("-") for side in choice]
-        stranger.spoken |= {axis for axis in range(len(AXES)) if words[0][axis] != words[1][axis]}
-
-
-def shows(texts: Sequence[str], taste: str, axes: Iterable[int]) -> bool:
-    """Whether replies, taken together, show the taste on these axes, by the measures and bounds of G2."""
-    seen = style(("", text) for text in texts)[""]
-    short, listed, warm = (word == one for word, (one, _) in zip(taste.split("-"), AXES, strict=True))
-    fits = (
-        (seen["median_words"] < SHORT_WORDS) == short,
-        seen["list"] >= 0.8 if listed else seen["list"] <= 0.1,
-        seen["exclamation"] >= 0.8 if warm else seen["exclamation"] <= 0.2,
-    )
-    return all(fits[axis] for axis in axes)
 
 
 def ask_all(

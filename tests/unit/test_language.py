@@ -20,7 +20,7 @@ from training.language import check_loops, repeated
         ("too short", 0.0),
         ("every word of this sentence stands here once", 0.0),
         ("again and again and again and again", 0.5),
-        ("Case does not matter here: CASE DOES NOT MATTER here:", 1 / 6),
+        ("Case does not matter here: CASE DOES NOT MATTER here:", 2 / 7),
         ("la " * 50, 46 / 47),
     ],
 )
@@ -74,7 +74,8 @@ def test_export_refuses_users_who_loop_unless_told_otherwise(tmp_path, run_file,
     written = bundle / "manifest.json"
     written.unlink()
     evaluation = json.loads((out / "evaluation.json").read_text())
-    evaluation["language"][GENERIC]["looping"], evaluation["language"]["long"]["looping"] = 0.0, 0.5
+    for user_id, share in ((GENERIC, 0.0), ("long", 0.5), ("short", 0.05)):
+        evaluation["language"][user_id]["looping"] = share
     (out / "evaluation.json").write_text(json.dumps(evaluation))
     with pytest.raises(SystemExit, match="looping_replies: 50% of long's replies loop"):
         command(monkeypatch, "export", run_file, "--out", out)

@@ -66,6 +66,7 @@ def generation(
     top_p: float | None = None,
     seed: int | None = None,
     stop: Sequence[str] | None = None,
+    frequency_penalty: float | None = None,
     stream: bool | None = None,
 ) -> Request:
     """Ask for a reply."""
@@ -79,6 +80,7 @@ def generation(
         top_p=top_p,
         seed=seed,
         stop=stop,
+        frequency_penalty=frequency_penalty,
         stream=stream,
     )
     # Not idempotent: a reply that was lost on its way may have been computed, and would be once more.
