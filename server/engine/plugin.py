@@ -8,6 +8,7 @@ import os
 import threading
 from multiprocessing.process import BaseProcess
 
+from server.engine.seeds import put_generators_back
 from server.engine.time_slice import take_long_turns
 
 ARCHITECTURES = {
@@ -34,6 +35,7 @@ def register() -> None:
         return  # the server itself, not the engine
     _end_with(parent)
     if current_platform.is_cpu():
+        put_generators_back()
         take_long_turns()
 
 

@@ -43,8 +43,8 @@ OUT = ROOT / "docs" / "results" / "tastes.json"
 RAW = ROOT / "runs" / "tastes.json"
 RUN = DEMO_BUNDLE.parent / "run.yaml"
 OTHER_PROMPTS = DEMO_BUNDLE.parent / "other_prompts.txt"
-N_HELD_OUT, N_ASKED = 24, 8
-"""Prompts per user and seed of G2, and per stranger of G3."""
+N_OTHER, N_HELD_OUT, N_ASKED = 40, 24, 6
+"""Prompts per user of G1, per user and seed of G2, and per stranger of G3."""
 N_STRANGERS = 24
 TEMPERATURE = 0.7
 MAX_TOKENS, N_CALLERS = 96, 48
@@ -77,7 +77,7 @@ class Found:
 
 
 def serve_and_ask(bundle: Path) -> Found:
-    other = OTHER_PROMPTS.read_text().splitlines()
+    other = OTHER_PROMPTS.read_text().splitlines()[:N_OTHER]
     held_out = [row["prompt"] for row in read() if row["split"] == "test"]
     with (
         tempfile.TemporaryDirectory() as folder,

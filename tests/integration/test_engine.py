@@ -139,6 +139,25 @@ def test_plain_and_personalized_requests_share_a_batch(running: Running, demo_bu
     assert running.run(together()) == solo
 
 
+def test_seeded_replies_do_not_depend_on_how_their_prompts_are_cut(running: Running):
+    """vLLM draws after each part of a prompt and takes it back; on a CPU that ended the engine for everybody."""
+    long = running.encode([{"role": "user", "content": "Count the boats, please. " * 180}])
+    assert len(long) > 2 * 512  # three parts at least
+    prompts = [long, running.encode([{"role": "user", "content": "Why?"}]), [*long[:-1], *long[-9:]]]
+
+    async def reply(number: int, name: str) -> list[int]:
+        sampling = Sampling(max_tokens=6, temperature=1.0, seed=number)
+        chunks = running.engine.generate(Placed(prompts[number]), sampling, f"{name}-{number}")
+        return [token async for chunk in chunks for token in chunk.token_ids]
+
+    async def together() -> list[list[int]]:
+        return list(await asyncio.gather(*(reply(number, "seeded-both") for number in range(3))))
+
+    solo = [running.run(reply(number, "seeded")) for number in range(3)]
+    assert running.run(together()) == solo
+    assert running.engine.alive
+
+
 def test_a_shared_system_prompt_is_computed_once(running: Running, demo_bundle: Bundle, evidence):
     """A5: after_system lets a second user reuse the system part; the paper's placement cannot."""
     trained = demo_bundle.manifest.layout
