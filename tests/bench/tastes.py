@@ -13,6 +13,7 @@ import json
 import random
 import sys
 import tempfile
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -34,7 +35,7 @@ from training.batch import Pair, render
 from training.config import RunConfig
 from training.everyday import AXES, TASTES, read
 from training.generate import GENERIC, Reply
-from training.language import Language, language
+from training.language import LOOPING, repeated
 from training.policy import Policy
 from training.style import style
 
@@ -64,6 +65,9 @@ def ask_all(
 
     with ThreadPoolExecutor(N_CALLERS) as pool:
         return list(pool.map(ask, asked))
+
+
+Loops = dict[str, dict[str, float]]
 
 
 @dataclass
@@ -156,7 +160,7 @@ def less_likely(policy: Policy, replies: Sequence[Reply], beside: Mapping[int, s
     return {user: float(over[users == user].mean()) for user in sorted(set(users.tolist()))}
 
 
-def g1(measured: Language, over: dict[str, float], written: dict[str, float], of: dict[str, str]) -> dict[str, float]:
+def g1(measured: Loops, over: dict[str, float], written: dict[str, float], of: dict[str, str]) -> dict[str, float]:
     """The worst of every user beside the generic one.
 
     `over` is by how much a user's replies are less likely than the generic one's, and `written` the same of written
@@ -203,13 +207,35 @@ def written_over_all(policy: Policy) -> dict[str, float]:
     return {taste: nats - mean(over.values()) for taste, nats in over.items()}
 
 
-def main(bundle: Path) -> None:
-    found = serve_and_ask(bundle)
-    RAW.parent.mkdir(exist_ok=True)
-    RAW.write_text(json.dumps(asdict(found)) + "\n")  # all replies; too many to keep
+def loops(replies: Sequence[Reply]) -> Loops:
+    """For each user: mean share of repeated 4-grams, and share of replies that loop."""
+    shares: dict[str, list[float]] = defaultdict(list)
+    for reply in replies:
+        shares[reply.user_id].append(repeated(reply.text))
+    return {
+        user: {"repeated_4grams": round(mean(each), 4), "looping": round(mean(share > LOOPING for share in each), 4)}
+        for user, each in shares.items()
+    }
+
+
+def kept() -> Found:
+    """The replies of the last run."""
+    raw = json.loads(RAW.read_text())
+    words, unpenalized = ([Reply(**reply) for reply in raw[name]] for name in ("words", "unpenalized"))
+    return Found(words, unpenalized, {int(seed): each for seed, each in raw["drawn"].items()}, raw["strangers"])
+
+
+def main(again: bool) -> None:
+    """`again`: measure the replies of the last run, without a server."""
+    if again:
+        found = kept()
+    else:
+        found = serve_and_ask(DEMO_BUNDLE)
+        RAW.parent.mkdir(exist_ok=True)
+        RAW.write_text(json.dumps(asdict(found)) + "\n")  # all replies; too many to keep
     words, met = found.words, found.strangers
     policy = Policy(RunConfig.read(RUN), 0)
-    measured, written = language(policy, words, 16), written_over_all(policy)
+    measured, written = loops(words), written_over_all(policy)
     over = less_likely(policy, words, {reply.number: reply.text for reply in words if reply.user_id == GENERIC})
     of = {user: user.rsplit("-", 1)[0] for user in measured if user and not user.startswith("new-")}
     of |= {one["user_id"]: one["taste"] for one in met}
@@ -256,7 +282,7 @@ def main(bundle: Path) -> None:
             user or "generic": {**by_user[user], **measured[user], "nats_over_generic": round(over[user], 4)}
             for user in measured
         },
-        "without_penalty": language(policy, found.unpenalized, 16),
+        "without_penalty": loops(found.unpenalized),
         "written_nats_over_all": {taste: round(nats, 4) for taste, nats in written.items()},
         "strangers": met,
         "examples": [asdict(reply) for reply in words if reply.number < 4],
@@ -268,4 +294,4 @@ def main(bundle: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else DEMO_BUNDLE)
+    main(again="--again" in sys.argv)

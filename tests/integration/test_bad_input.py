@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import redis
 
+from idiolect.bundle import Bundle
 from server.store.changes import CHANNEL
-from server.store.connection import N_SHARDS
-from server.store.record import encode_code
+from server.store.codes import CodeTable
 from tests.conftest import Live
 from tests.live import DEMO_BUNDLE, ROOT
 from tests.unit.bundles import refused_flips
@@ -163,26 +163,18 @@ def test_user_ids_do_not_look_like_what_users_have(live: Live, user_id: str):
     assert_typed(live.http.post("/generate", json={"user_id": user_id, "prompt": "Hi"}), 422)
 
 
-def plant(live: Live, user_id: str, record: bytes) -> None:
-    import zlib
+TABLE = CodeTable.of(Bundle.read(DEMO_BUNDLE))
 
-    bundle = live.http.get("/health/ready").json()["bundle"]
-    shard = zlib.crc32(user_id.encode()) % N_SHARDS
+
+def plant(live: Live, user_id: str, record: bytes) -> None:
+    """In the place of the user's trained code."""
+    key, field = TABLE.place(user_id)
     connection = redis.Redis.from_url(live.redis.url)
-    connection.set(f"idiolect:{{{shard}}}:code:{bundle}:{user_id}", record)
+    connection.hset(key, field, record)
     connection.publish(CHANNEL, f"changed {user_id}")
 
 
-def with_nan() -> bytes:
-    """A record that is right in everything but its numbers: magic, length and checksum fit."""
-    import struct
-    import zlib
-
-    body = struct.pack("<4sBxxxI", b"IDC1", 0, CODE_SIZE) + np.full(CODE_SIZE, np.nan, "<f4").tobytes()
-    return body + struct.pack("<I", zlib.crc32(body))
-
-
-GOOD_RECORD = encode_code(np.zeros(CODE_SIZE, np.float32))
+GOOD_RECORD = TABLE.encode(np.full(CODE_SIZE, 1 / CODE_SIZE, np.float32))
 
 
 BAD_RECORDS = {
@@ -190,8 +182,8 @@ BAD_RECORDS = {
     "one byte": b"x",
     "half": GOOD_RECORD[: len(GOOD_RECORD) // 2],
     "one byte more": GOOD_RECORD + b"\0",
-    "nan": with_nan(),
-    "another size": encode_code(np.zeros(7, np.float32)),
+    "nan": np.full(CODE_SIZE, np.nan, "<f2").tobytes(),
+    "another size": TABLE.encode(np.full(7, 1 / 7, np.float32)),
     "pickle": b"\x80\x04K\x01.",
 }
 
@@ -210,14 +202,15 @@ def test_bad_records_in_redis_fall_back_to_generic(live: Live, name: str):
 def test_a_wrong_type_in_redis_falls_back_too(live: Live):
     plant(live, "planted", b"x")
     connection = redis.Redis.from_url(live.redis.url)
-    (key,) = connection.scan_iter("idiolect:*:code:*:planted")
+    key, _ = TABLE.place("planted")
+    codes = connection.dump(key)  # other users' too
     connection.delete(key)
-    connection.rpush(key, "not", "a", "string")
+    connection.rpush(key, "not", "a", "hash")
     planted, generic = (live.generate(prompt="Hi", max_tokens=2, **who) for who in ({"user_id": "planted"}, {}))
     assert planted["personalization"]["state"] == "degraded"
     assert planted["personalization"]["votes"] == 0
     assert planted["text"] == generic["text"]
-    connection.delete(key)
+    connection.restore(key, 0, codes, replace=True)
 
 
 def test_keys_are_required_but_for_health(live: Live):
