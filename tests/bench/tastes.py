@@ -46,6 +46,8 @@ RUN = DEMO_BUNDLE.parent / "run.yaml"
 OTHER_PROMPTS = DEMO_BUNDLE.parent / "other_prompts.txt"
 N_OTHER, N_HELD_OUT, N_ASKED = 40, 24, 6
 """Prompts per user of G1, per user and seed of G2, and per stranger of G3."""
+N_LIKELY = 10
+"""Prompts per user whose likelihood under the base model is computed, which takes as long as writing the replies."""
 N_STRANGERS = 24
 TEMPERATURE = 0.7
 MAX_TOKENS, N_CALLERS = 96, 48
@@ -173,6 +175,7 @@ def g1(measured: Loops, over: dict[str, float], written: dict[str, float], of: d
         "looping": max(u["looping"] for u in users.values()),
         "unexplained_nats_per_token": max(over[user] - max(0.0, written[of[user]]) for user in users),
         "nats_per_token_over_generic": max(over[user] for user in users),
+        "likelihood_prompts": N_LIKELY,
     }
 
 
@@ -196,7 +199,7 @@ def g2(drawn: dict[int, list[tuple[str, str]]]) -> dict[str, float]:
 
 def written_over_all(policy: Policy) -> dict[str, float]:
     """`less_likely` of the written held-out replies of each taste, over the mean of all tastes."""
-    rows = [row for row in read() if row["split"] == "test"]
+    rows = [row for row in read() if row["split"] == "test"][:N_LIKELY]
     replies = [
         Reply(taste, number, [{"role": "user", "content": row["prompt"]}], text)
         for number, row in enumerate(rows)
@@ -236,7 +239,8 @@ def main(again: bool) -> None:
     words, met = found.words, found.strangers
     policy = Policy(RunConfig.read(RUN), 0)
     measured, written = loops(words), written_over_all(policy)
-    over = less_likely(policy, words, {reply.number: reply.text for reply in words if reply.user_id == GENERIC})
+    some = [reply for reply in words if reply.number < N_LIKELY]
+    over = less_likely(policy, some, {reply.number: reply.text for reply in some if reply.user_id == GENERIC})
     of = {user: user.rsplit("-", 1)[0] for user in measured if user and not user.startswith("new-")}
     of |= {one["user_id"]: one["taste"] for one in met}
     answers_ms = [ms for one in met for ms in one["answers_ms"]]
