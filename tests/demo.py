@@ -20,7 +20,7 @@ from tests import readme
 from tests.bench.metrics import metric
 from tests.demo_picture import Panel, picture
 from tests.live import ROOT, running_server
-from training.everyday import AXES, taste_of
+from training.everyday import AXES, shared, taste_of
 
 PROMPT = "What is a compiler?"
 """In no data: neither of training nor of the question bank."""
@@ -35,13 +35,9 @@ COLORS = {"short": "cyan", "list": "green", "warm": "magenta"}
 
 def answer(question: Question, taste: str) -> tuple[str, str] | None:
     """(chosen, rejected) by the rule: the reply that shares more words with the taste; None if both share as many."""
-    sides = sorted((question.first, question.second), key=lambda reply: _shared(taste_of(reply), taste), reverse=True)
-    better, worse = (_shared(taste_of(reply), taste) for reply in sides)
+    sides = sorted((question.first, question.second), key=lambda reply: shared(taste_of(reply), taste), reverse=True)
+    better, worse = (shared(taste_of(reply), taste) for reply in sides)
     return (sides[0], sides[1]) if better > worse else None
-
-
-def _shared(one: str, other: str) -> int:
-    return sum(a == b for a, b in zip(one.split("-"), other.split("-"), strict=True))
 
 
 def believed(weights: dict[str, float]) -> dict[str, float]:

@@ -14,7 +14,7 @@ import random
 import sys
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -132,14 +132,10 @@ def serve_and_ask(bundle: Path) -> Found:
                 outcome = {
                     "seed": seed,
                     "shows": shows(replies, one.taste, one.spoken),
-                    "style": style([*_as("", replies)])[""],
+                    "style": style(("", text) for text in replies)[""],
                 }
                 met.append({**asdict(one), "spoken": sorted(one.spoken), **outcome, "n_calls": n_calls})
     return Found(words, unpenalized, drawn, met)
-
-
-def _as(user: str, texts: Iterable[str]) -> Iterable[tuple[str, str]]:
-    return ((user, text) for text in texts)
 
 
 def less_likely(policy: Policy, replies: Sequence[Reply], beside: Mapping[int, str]) -> dict[str, float]:
