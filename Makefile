@@ -7,7 +7,7 @@ OUT ?= runs/demo
 SEEDS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup model fmt check test demo serve train tastes own-data length-users attribute-users persona-users new-users five-answers feedback crashes million-users throughput first-token peers one-at-a-time host-cost engine-settings cost-model ablations trainer-cost real-people bench evidence docs
+.PHONY: help setup model fmt check test demo serve train tastes penalty own-data length-users attribute-users persona-users new-users five-answers feedback crashes million-users throughput first-token peers one-at-a-time host-cost engine-settings cost-model ablations trainer-cost real-people bench evidence docs
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -39,6 +39,9 @@ train: model  ## train the demo bundle again (three quarters of an hour on two c
 
 tastes: model  ## do users and strangers of the demo bundle get what they want, in words worth reading? (half an hour)
 	@$(PY) -m tests.bench.tastes
+
+penalty: model  ## which frequency penalty should the demo bundle state? (quarter of an hour)
+	@$(PY) -m tests.bench.penalty
 
 own-data: setup  ## README's five commands, from 200 comparisons to a served bundle, timed
 	@$(PY) -m tests.bench.own_data

@@ -13,9 +13,7 @@ import json
 import random
 import sys
 import tempfile
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import mean, median
@@ -24,18 +22,16 @@ from typing import Any
 import httpx
 import numpy as np
 from idiolect_client import Client
-from idiolect_client.request import Options
 
 from idiolect.bundle import Bundle
 from tests.bench.metrics import metric
 from tests.bench.strangers import Stranger, meet, shows
+from tests.bench.words import Loops, ask_all, less_likely, loops, written_over_all
 from tests.live import DEMO_BUNDLE, ROOT, running_server
 from tests.record import provenance, record
-from training.batch import Pair, render
 from training.config import RunConfig
 from training.everyday import AXES, TASTES, read
 from training.generate import GENERIC, Reply
-from training.language import LOOPING, repeated
 from training.policy import Policy
 from training.style import style
 
@@ -46,30 +42,8 @@ RUN = DEMO_BUNDLE.parent / "run.yaml"
 OTHER_PROMPTS = DEMO_BUNDLE.parent / "other_prompts.txt"
 N_OTHER, N_HELD_OUT, N_ASKED = 40, 24, 6
 """Prompts per user of G1, per user and seed of G2, and per stranger of G3."""
-N_LIKELY = 10
-"""Prompts per user whose likelihood under the base model is computed, which takes as long as writing the replies."""
 N_STRANGERS = 24
-TEMPERATURE = 0.7
-MAX_TOKENS, N_CALLERS = 96, 48
 N_SEEDS = 3
-
-
-def ask_all(
-    client: Client, asked: Sequence[tuple[str, str, int | None]], frequency_penalty: float | None = None
-) -> list[str]:
-    """Replies to (user_id, prompt, seed); greedy where the seed is None."""
-
-    def ask(one: tuple[str, str, int | None]) -> str:
-        user_id, prompt, seed = one
-        temperature = 0.0 if seed is None else TEMPERATURE
-        options: Options = {"temperature": temperature, "seed": seed, "frequency_penalty": frequency_penalty}
-        return client.generate(prompt, user_id=user_id, max_tokens=MAX_TOKENS, **options).text
-
-    with ThreadPoolExecutor(N_CALLERS) as pool:
-        return list(pool.map(ask, asked))
-
-
-Loops = dict[str, dict[str, float]]
 
 
 @dataclass
@@ -138,26 +112,6 @@ def serve_and_ask(bundle: Path) -> Found:
     return Found(words, unpenalized, drawn, met)
 
 
-def less_likely(policy: Policy, replies: Sequence[Reply], beside: Mapping[int, str]) -> dict[str, float]:
-    """Loss per token under the base model, of each user's replies over that of the text `beside` for the same prompt.
-
-    Over as many first tokens of both as the shorter one has: a taste for short replies explains by itself that a reply
-    consists of its beginning, whose tokens are the least likely ones.
-    """
-    pairs, lengths = [], []
-    for index, reply in enumerate(replies):
-        prompt = render(reply.chat, policy.tokenizer)
-        own, other = (
-            policy.tokenizer(text, add_special_tokens=False)["input_ids"] for text in (reply.text, beside[reply.number])
-        )
-        lengths.append(max(1, min(len(own), len(other))))
-        pairs.append(Pair(index, 0, tuple(prompt), tuple(own[: lengths[-1]]), tuple(other[: lengths[-1]]), 0))
-    logps = policy.score(pairs, None, 16, "base model").numpy()
-    over = (logps[:, 1] - logps[:, 0]) / np.array(lengths)
-    users = np.array([reply.user_id for reply in replies])
-    return {user: float(over[users == user].mean()) for user in sorted(set(users.tolist()))}
-
-
 def g1(measured: Loops, over: dict[str, float], written: dict[str, float], of: dict[str, str]) -> dict[str, float]:
     """The worst of every user beside the generic one.
 
@@ -171,7 +125,6 @@ def g1(measured: Loops, over: dict[str, float], written: dict[str, float], of: d
         "looping": max(u["looping"] for u in users.values()),
         "unexplained_nats_per_token": max(over[user] - max(0.0, written[of[user]]) for user in users),
         "nats_per_token_over_generic": max(over[user] for user in users),
-        "likelihood_prompts": N_LIKELY,
     }
 
 
@@ -193,30 +146,6 @@ def g2(drawn: dict[int, list[tuple[str, str]]]) -> dict[str, float]:
     return worst | {"per_seed": {name: [round(v, 3) for v in values] for name, values in found.items()}}
 
 
-def written_over_all(policy: Policy) -> dict[str, float]:
-    """`less_likely` of the written held-out replies of each taste, over the mean of all tastes."""
-    rows = [row for row in read() if row["split"] == "test"][:N_LIKELY]
-    replies = [
-        Reply(taste, number, [{"role": "user", "content": row["prompt"]}], text)
-        for number, row in enumerate(rows)
-        for taste, text in row["replies"].items()
-    ]
-    middle = {number: row["replies"]["short-prose-plain"] for number, row in enumerate(rows)}
-    over = less_likely(policy, replies, middle)
-    return {taste: nats - mean(over.values()) for taste, nats in over.items()}
-
-
-def loops(replies: Sequence[Reply]) -> Loops:
-    """For each user: mean share of repeated 4-grams, and share of replies that loop."""
-    shares: dict[str, list[float]] = defaultdict(list)
-    for reply in replies:
-        shares[reply.user_id].append(repeated(reply.text))
-    return {
-        user: {"repeated_4grams": round(mean(each), 4), "looping": round(mean(share > LOOPING for share in each), 4)}
-        for user, each in shares.items()
-    }
-
-
 def kept() -> Found:
     """The replies of the last run."""
     raw = json.loads(RAW.read_text())
@@ -234,9 +163,8 @@ def main(again: bool) -> None:
         RAW.write_text(json.dumps(asdict(found)) + "\n")  # all replies; too many to keep
     words, met = found.words, found.strangers
     policy = Policy(RunConfig.read(RUN), 0)
-    measured, written = loops(words), written_over_all(policy)
-    some = [reply for reply in words if reply.number < N_LIKELY]
-    over = less_likely(policy, some, {reply.number: reply.text for reply in some if reply.user_id == GENERIC})
+    measured, written = loops(words), written_over_all(policy, N_OTHER)
+    over = less_likely(policy, words, {reply.number: reply.text for reply in words if reply.user_id == GENERIC})
     of = {user: user.rsplit("-", 1)[0] for user in measured if user and not user.startswith("new-")}
     of |= {one["user_id"]: one["taste"] for one in met}
     answers_ms = [ms for one in met for ms in one["answers_ms"]]
