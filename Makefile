@@ -16,7 +16,7 @@ setup:  ## virtual environment with everything (4 minutes the first time)
 	@docker/install.sh $(VENV) serve-cpu,training,dev
 
 model: setup  ## the demo model, converted once into the cache folder
-	@$(PY) -m training.demo_model
+	@$(PY) -m idiolect_training.demo_model
 
 fmt: setup  ## format the code
 	@$(VENV)/bin/ruff format -q . && $(VENV)/bin/ruff check -q --fix .
@@ -32,10 +32,10 @@ demo: model  ## two strangers answer five questions each, and become somebody
 	@$(PY) -m tests.demo
 
 serve: model  ## serve $(BUNDLE) on http://127.0.0.1:8000
-	@IDIOLECT_BUNDLE=$${IDIOLECT_BUNDLE:-$(BUNDLE)} $(PY) -m server
+	@IDIOLECT_BUNDLE=$${IDIOLECT_BUNDLE:-$(BUNDLE)} $(PY) -m idiolect_server
 
 train: model  ## train the demo bundle again (three quarters of an hour on two cores)
-	@$(PY) -m training fit $(RUN) --out $(OUT) --bundle $(BUNDLE)
+	@$(PY) -m idiolect_training fit $(RUN) --out $(OUT) --bundle $(BUNDLE)
 
 tastes: model  ## do users and strangers of the demo bundle get what they want, in words worth reading? (half an hour)
 	@$(PY) -m tests.bench.tastes

@@ -19,8 +19,8 @@ COPY pyproject.toml LICENSE ./
 COPY clients/python clients/python
 COPY docker/install.sh docker/
 RUN --mount=type=cache,target=/root/.cache/pip \
-    mkdir idiolect server \
-    && touch README.md idiolect/__init__.py server/__init__.py \
+    mkdir -p idiolect server/idiolect_server training \
+    && touch README.md idiolect/__init__.py server/idiolect_server/__init__.py \
     && IDIOLECT_GPU=1 docker/install.sh /opt/venv serve-gpu
 COPY idiolect idiolect
 COPY server server
@@ -41,4 +41,4 @@ VOLUME ["/models", "/data"]
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=6s --retries=3 --start-period=60s \
     CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8000/health/live', timeout=5)"]
-ENTRYPOINT ["python", "-m", "server"]
+ENTRYPOINT ["python", "-m", "idiolect_server"]

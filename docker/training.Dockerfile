@@ -13,8 +13,8 @@ COPY pyproject.toml LICENSE ./
 COPY clients/python clients/python
 COPY docker/install.sh docker/
 RUN --mount=type=cache,target=/root/.cache/pip \
-    mkdir idiolect training \
-    && touch README.md idiolect/__init__.py training/__init__.py \
+    mkdir -p idiolect server training/idiolect_training \
+    && touch README.md idiolect/__init__.py training/idiolect_training/__init__.py \
     && docker/install.sh /opt/venv training
 COPY idiolect idiolect
 COPY training training
@@ -28,4 +28,4 @@ ENV PATH=/opt/venv/bin:$PATH \
 
 USER 10001:10001
 VOLUME ["/models", "/runs"]
-ENTRYPOINT ["python", "-m", "training"]
+ENTRYPOINT ["python", "-m", "idiolect_training"]

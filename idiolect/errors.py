@@ -1,6 +1,6 @@
 """The root of every error that Idiolect raises, and the errors of the shared core.
 
-Errors carry data, never HTTP: the server maps codes to statuses in one table (`server/errors.py`).
+Errors carry data, never HTTP: the server maps codes to statuses in one table (`server/idiolect_server/errors.py`).
 """
 
 from typing import ClassVar

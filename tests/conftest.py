@@ -10,10 +10,10 @@ import httpx
 import pytest
 
 from idiolect.bundle import Bundle
-from server.keys import digest
+from idiolect_server.keys import digest
+from idiolect_training.demo_model import demo_model
 from tests.live import DEMO_BUNDLE, Redis, running_server
 from tests.record import record
-from training.demo_model import demo_model
 
 API_KEY = "idk-for-tests-only"
 

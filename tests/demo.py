@@ -11,16 +11,16 @@ import time
 from pathlib import Path
 
 import httpx
-from idiolect_client import Client, Generation, Question
 from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
+from idiolect_client import Client, Generation, Question
+from idiolect_training.everyday import AXES, shared, taste_of
 from tests import readme
 from tests.bench.metrics import metric
 from tests.demo_picture import Panel, picture
 from tests.live import ROOT, running_server
-from training.everyday import AXES, shared, taste_of
 
 PROMPT = "What is a compiler?"
 """In no data: neither of training nor of the question bank."""

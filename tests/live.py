@@ -17,7 +17,7 @@ from typing import IO
 import httpx
 import redis
 
-from server.store.embedded import DURABLE, redis_server
+from idiolect_server.store.embedded import DURABLE, redis_server
 
 ROOT = Path(__file__).parent.parent
 DEMO_BUNDLE = ROOT / "training" / "runs" / "demo" / "bundle"
@@ -154,14 +154,15 @@ def running_server(log: IO[bytes] | int, **settings: str) -> Iterator[tuple[str,
             process.kill()
 
 
-def start_server(port: int, log: IO[bytes] | int, **settings: str) -> subprocess.Popen[bytes]:
+def start_server(port: int, log: IO[bytes] | int, cwd: Path = ROOT, **settings: str) -> subprocess.Popen[bytes]:
     """A server process on `port`, not yet ready."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("IDIOLECT_")}
     if cache := os.environ.get("IDIOLECT_CACHE_DIR"):
         env["IDIOLECT_CACHE_DIR"] = cache
     env |= {"IDIOLECT_BUNDLE": str(DEMO_BUNDLE), "IDIOLECT_PORT": str(port), "VLLM_LOGGING_LEVEL": "WARNING"}
     env |= {f"IDIOLECT_{name.upper()}": value for name, value in settings.items()}
-    return subprocess.Popen([sys.executable, "-m", "server"], cwd=ROOT, env=env, stdout=log, stderr=subprocess.STDOUT)
+    command = [sys.executable, "-m", "idiolect_server"]
+    return subprocess.Popen(command, cwd=cwd, env=env, stdout=log, stderr=subprocess.STDOUT)
 
 
 def wait_until_ready(url: str, process: subprocess.Popen[bytes], path: str = "/health/ready") -> None:

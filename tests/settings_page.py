@@ -4,7 +4,7 @@ import ast
 import inspect
 import textwrap
 
-from server.settings import PREFIX, Settings
+from idiolect_server.settings import PREFIX, Settings
 from tests.live import ROOT
 
 PAGE = ROOT / "docs" / "settings.md"

@@ -9,12 +9,12 @@ import sys
 from statistics import mean
 from typing import Any
 
+from idiolect_training.config import RunConfig
+from idiolect_training.study import study
 from tests.bench.attribute_users import COMMON, write_data
 from tests.bench.publish import publish
 from tests.live import ROOT
 from tests.record import record
-from training.config import RunConfig
-from training.study import study
 
 RUNS = ROOT / "runs" / "ablations"
 COMMAND = "make ablations"

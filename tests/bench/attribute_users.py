@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 
+from idiolect_training.config import RunConfig
+from idiolect_training.study import study
 from tests.bench.length_users import ask, first_sentences, write_lines
 from tests.bench.publish import publish
 from tests.live import ROOT
 from tests.record import record
-from training.config import RunConfig
-from training.study import study
 
 RUNS = ROOT / "runs" / "attribute_users"
 COMMAND = "make attribute-users"

@@ -19,11 +19,11 @@ from pathlib import Path
 import httpx
 import redis
 
-from server.store.connection import N_SHARDS, shard
+from idiolect_server.store.connection import N_SHARDS, shard
+from idiolect_training.demo_model import demo_model
 from tests.live import ROOT, Redis, free_port, start_server, wait_until_ready
 from tests.record import record
 from tests.unit.tiny import tiny_bundle
-from training.demo_model import demo_model
 
 COMMAND = "make crashes"
 N_VOTES, N_CLIENTS, N_USERS, N_PAIRS = 10_000, 8, 50, 12

@@ -26,14 +26,14 @@ import numpy as np
 from vllm.v1.engine.async_llm import AsyncLLM
 
 from idiolect.bundle import Bundle
-from server.engine.engine import Engine, EngineConfig, Sampling, engine_args, start_vllm
-from server.engine.injection import Placed, UserTokens
+from idiolect_server.engine.engine import Engine, EngineConfig, Sampling, engine_args, start_vllm
+from idiolect_server.engine.injection import Placed, UserTokens
+from idiolect_training.demo_model import demo_model
 from tests.bench.length_users import first_sentences
 from tests.bench.load import Window, full, paired
 from tests.bench.sides import conversation
 from tests.live import DEMO_BUNDLE, ROOT
 from tests.record import provenance
-from training.demo_model import demo_model
 
 COMMAND = "make engine-settings"
 OUT = ROOT / "docs" / "results" / "engine_settings.json"

@@ -23,16 +23,16 @@ import httpx
 import numpy as np
 
 from idiolect.bundle import Bundle
+from idiolect_training.config import RunConfig
+from idiolect_training.demo_model import demo_model
+from idiolect_training.export import export
+from idiolect_training.fit import restore
 from tests.bench import length_users
 from tests.bench.length_users import METHODS, RUNS
 from tests.bench.metrics import histogram, metric, slowest
 from tests.live import ROOT, Redis, running_server
 from tests.record import provenance, record
 from tests.unit.tiny import tiny_bundle
-from training.config import RunConfig
-from training.demo_model import demo_model
-from training.export import export
-from training.fit import restore
 
 COMMAND = "make feedback"
 OUT = ROOT / "docs" / "results" / "feedback.json"

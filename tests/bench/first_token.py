@@ -23,12 +23,12 @@ from typing import Any
 
 import httpx
 
+from idiolect_training.demo_model import demo_model
 from tests.bench.length_users import first_sentences
 from tests.bench.load import Body, drive, everyone, paired
 from tests.bench.sides import many_users, ours
 from tests.live import ROOT
 from tests.record import provenance, record
-from training.demo_model import demo_model
 
 COMMAND = "make first-token"
 OUT = ROOT / "docs" / "results" / "first_token.json"

@@ -14,17 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from idiolect_client import Client
-
+from idiolect_training.config import RunConfig
+from idiolect_training.export import export
+from idiolect_training.fit import restore
+from idiolect_training.formats.tldr import prefers_shorter
+from idiolect_training.style import style
 from tests.bench import length_users
 from tests.bench.greedy_replies import read_replies
 from tests.bench.length_users import METHODS, N_USERS, RUNS, ask, first_sentences
 from tests.live import ROOT, running_server
 from tests.record import provenance, record
-from training.config import RunConfig
-from training.export import export
-from training.fit import restore
-from training.formats.tldr import prefers_shorter
-from training.style import style
 
 COMMAND = "make five-answers"
 OUT = ROOT / "docs" / "results" / "five_answers.json"

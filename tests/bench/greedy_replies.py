@@ -12,7 +12,7 @@ import torch
 from tqdm import tqdm
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from training.demo_model import demo_model
+from idiolect_training.demo_model import demo_model
 
 PROMPTS = Path(__file__).with_name("greedy_prompts.txt")
 REPLIES = Path(__file__).with_name("greedy_replies.jsonl")

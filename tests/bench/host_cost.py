@@ -34,18 +34,18 @@ from vllm.v1.engine import EngineCoreRequest
 from vllm.v1.request import Request
 from vllm.v1.serial_utils import MsgpackDecoder, MsgpackEncoder
 
-from server.engine.engine import Engine, EngineConfig, Sampling
-from server.engine.injection import Placed, UserTokens
-from server.learner import Learner
-from server.personalize import Personalizer
-from server.store.codes import CodeTable
-from server.store.store import Store
+from idiolect_server.engine.engine import Engine, EngineConfig, Sampling
+from idiolect_server.engine.injection import Placed, UserTokens
+from idiolect_server.learner import Learner
+from idiolect_server.personalize import Personalizer
+from idiolect_server.store.codes import CodeTable
+from idiolect_server.store.store import Store
+from idiolect_training.demo_model import demo_model
 from tests.bench.load import everyone
 from tests.bench.sides import many_users
 from tests.live import ROOT, Redis
 from tests.record import provenance, record
 from tests.unit.tiny import tiny_bundle
-from training.demo_model import demo_model
 
 COMMAND = "make host-cost"
 OUT = ROOT / "docs" / "results" / "host_cost.json"

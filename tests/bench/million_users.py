@@ -28,16 +28,16 @@ import psutil
 import redis
 
 from idiolect.bundle import Bundle
-from server.engine.time_slice import LONGEST_NS, set_turn
-from server.store.codes import CodeTable
-from server.store.store import Store
+from idiolect_server.engine.time_slice import LONGEST_NS, set_turn
+from idiolect_server.store.codes import CodeTable
+from idiolect_server.store.store import Store
+from idiolect_training.demo_model import demo_model
 from tests.bench.load import arrive, at_random, drive, everyone
 from tests.bench.metrics import histogram, slowest
 from tests.bench.sides import many_users
 from tests.live import ROOT, Redis, running_server
 from tests.record import provenance, record
 from tests.unit.tiny import tiny_bundle
-from training.demo_model import demo_model
 
 COMMAND = "make million-users"
 OUT = ROOT / "docs" / "results" / "million_users.json"
@@ -90,7 +90,8 @@ def percentiles(after: dict[float, float], before: dict[float, float]) -> dict[s
 async def lookup_ms(server: Server, n_users: int, n_hot: int, n_lookups: int) -> dict[str, Any]:
     """Bounds of the lookups' times while replies are asked for, from Redis and from the server's memory.
 
-    Twice, in turns: as it is, and with turns of the engine as long as everybody's (server/engine/time_slice.py).
+    Twice, in turns: as it is, and with turns of the engine as long as everybody's
+    (idiolect_server/engine/time_slice.py).
     """
     numbers, hot = itertools.count(), everyone(n_hot)
     sources = {"store": everyone(n_users, first=n_hot), "cache": hot}

@@ -29,16 +29,16 @@ from idiolect.drift import outdated
 from idiolect.inference import Gaussian, Mixture, Simplex, next_question
 from idiolect.user_model import UserModel
 from idiolect.votes import Belief, Floats, Likelihood, Votes
+from idiolect_training.bank import Coordinates, build_bank, fit_likelihood, margin_table
+from idiolect_training.batch import chat_layout, tokenize
+from idiolect_training.config import BankConfig, RunConfig
+from idiolect_training.fit import CHECKPOINT, restore
+from idiolect_training.metrics import calibration
+from idiolect_training.preferences import Preference
 from tests.bench import attribute_users, persona_users
 from tests.bench.length_users import first_sentences
 from tests.live import ROOT
 from tests.record import provenance, record
-from training.bank import Coordinates, build_bank, fit_likelihood, margin_table
-from training.batch import chat_layout, tokenize
-from training.config import BankConfig, RunConfig
-from training.fit import CHECKPOINT, restore
-from training.metrics import calibration
-from training.preferences import Preference
 
 COMMAND = "make new-users"
 RUNS = ROOT / "runs" / "new_users"
@@ -47,7 +47,7 @@ N_ANSWERS = (0, 1, 2, 4, 5, 8, 16, 32)
 N_USERS, N_DRAWS = 24, 10
 FLIPS = (0.0, 0.1, 0.25)
 LEAST_GAIN = 0.02
-"""As in server/learner.py."""
+"""As in idiolect_server/learner.py."""
 Key = tuple[str, str, str]
 Signs = NDArray[np.float64]
 """+1 where `first` is preferred, -1 where `second` is, 0 where the user does not mind."""

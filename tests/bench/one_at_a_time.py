@@ -17,11 +17,11 @@ from typing import Any
 import torch
 
 from idiolect.bundle import Bundle
+from idiolect_training.demo_model import demo_model
 from tests.bench.load import drive, everyone, full, paired
 from tests.bench.sides import conversation, generate_body, many_users, ours
 from tests.live import ROOT
 from tests.record import provenance, record
-from training.demo_model import demo_model
 
 COMMAND = "make one-at-a-time"
 OUT = ROOT / "docs" / "results" / "one_at_a_time.json"

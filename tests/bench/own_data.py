@@ -12,8 +12,8 @@ import tempfile
 import time
 
 import httpx
-from idiolect_client import Client
 
+from idiolect_client import Client
 from tests import readme
 from tests.live import ROOT, free_port, wait_until_ready
 from tests.record import record

@@ -21,11 +21,11 @@ from typing import Any
 import torch
 
 from idiolect.bundle import Bundle
+from idiolect_training.demo_model import demo_model
 from tests.bench.load import Body, drive, everyone, full, paired, uniform
 from tests.bench.sides import chat_body, conversation, generate_body, many_users, ours, vllm_serve, write_idle_adapter
 from tests.live import DEMO_BUNDLE, ROOT
 from tests.record import provenance, record
-from training.demo_model import demo_model
 
 COMMAND = "make peers"
 OUT = ROOT / "docs" / "results" / "peers.json"

@@ -10,15 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from idiolect_client import Client
-
+from idiolect_training.config import RunConfig
+from idiolect_training.everyday import TASTES
+from idiolect_training.generate import GENERIC, Reply
+from idiolect_training.policy import Policy
+from idiolect_training.style import style
 from tests.bench.words import ask_all, less_likely, loops
 from tests.live import DEMO_BUNDLE, ROOT, running_server
 from tests.record import provenance
-from training.config import RunConfig
-from training.everyday import TASTES
-from training.generate import GENERIC, Reply
-from training.policy import Policy
-from training.style import style
 
 COMMAND = "make penalty"
 OUT = ROOT / "docs" / "results" / "penalty.json"

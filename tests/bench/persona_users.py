@@ -20,16 +20,16 @@ from typing import Any
 import numpy as np
 import torch
 
+from idiolect_training.config import RunConfig
+from idiolect_training.demo_model import cache_dir
+from idiolect_training.fit import restore
+from idiolect_training.metrics import cluster_recovery
+from idiolect_training.start import cluster_logits
+from idiolect_training.study import study
 from tests.bench.length_users import write_lines
 from tests.bench.publish import publish
 from tests.live import ROOT
 from tests.record import record
-from training.config import RunConfig
-from training.demo_model import cache_dir
-from training.fit import restore
-from training.metrics import cluster_recovery
-from training.start import cluster_logits
-from training.study import study
 
 RUNS = ROOT / "runs" / "persona_users"
 DATA = ROOT.parent / "shared" / "data" / "anthropic_persona" / "statements.jsonl.gz"

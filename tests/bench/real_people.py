@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 from scipy.special import log_expit
 from tqdm import tqdm
 
+from idiolect_training.features import Text, encode, surface
+from idiolect_training.formats import llmfao, ukp_convarg
+from idiolect_training.reward import Array, Basis, Cluster, Global, Heads, Individual, LowRank, Prior, Votes, climb
 from tests.live import ROOT
 from tests.record import provenance, record
-from training.features import Text, encode, surface
-from training.formats import llmfao, ukp_convarg
-from training.reward import Array, Basis, Cluster, Global, Heads, Individual, LowRank, Prior, Votes, climb
 
 DATA = ROOT.parent / "shared" / "data"
 OUT = ROOT / "docs" / "results"

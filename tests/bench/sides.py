@@ -19,11 +19,11 @@ from idiolect.bundle import Bundle, write_bundle
 from idiolect.layout import Placement
 from idiolect.manifest import AdapterWeights
 from idiolect.user_model import UserModel
-from server.engine.engine import CPU_STEP_TOKENS, FEW_CORES, INTEL_OPENMP
+from idiolect_server.engine.engine import CPU_STEP_TOKENS, FEW_CORES, INTEL_OPENMP
+from idiolect_training.demo_model import demo_model
 from tests.bench import one_process
 from tests.bench.load import Body
 from tests.live import DEMO_BUNDLE, Redis, free_port, running_server, wait_until_ready
-from training.demo_model import demo_model
 
 K, N_USER_TOKENS = 16, 4
 MAX_NUM_SEQS = 64

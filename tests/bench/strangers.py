@@ -6,10 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from idiolect_client import Client
-
+from idiolect_training.everyday import AXES, SHORT_WORDS, taste_of
+from idiolect_training.style import style
 from tests.demo import N_ANSWERS, answer
-from training.everyday import AXES, SHORT_WORDS, taste_of
-from training.style import style
 
 SKIPPED = 0.3
 """Of the questions that a stranger could answer."""

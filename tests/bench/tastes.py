@@ -21,19 +21,19 @@ from typing import Any
 
 import httpx
 import numpy as np
-from idiolect_client import Client
 
 from idiolect.bundle import Bundle
+from idiolect_client import Client
+from idiolect_training.config import RunConfig
+from idiolect_training.everyday import AXES, TASTES, read
+from idiolect_training.generate import GENERIC, Reply
+from idiolect_training.policy import Policy
+from idiolect_training.style import style
 from tests.bench.metrics import metric
 from tests.bench.strangers import Stranger, meet, shows
 from tests.bench.words import Loops, ask_all, less_likely, loops, written_over_all
 from tests.live import DEMO_BUNDLE, ROOT, running_server
 from tests.record import provenance, record
-from training.config import RunConfig
-from training.everyday import AXES, TASTES, read
-from training.generate import GENERIC, Reply
-from training.policy import Policy
-from training.style import style
 
 COMMAND = "make tastes"
 OUT = ROOT / "docs" / "results" / "tastes.json"

@@ -26,14 +26,14 @@ from uuid import uuid4
 import httpx
 
 from idiolect.bundle import Bundle
-from server.engine.engine import Engine, EngineConfig, Sampling
-from server.engine.injection import Placed, UserTokens
+from idiolect_server.engine.engine import Engine, EngineConfig, Sampling
+from idiolect_server.engine.injection import Placed, UserTokens
+from idiolect_training.demo_model import demo_model
 from tests.bench.load import Window, drive, everyone, full, paired, uniform, zipf
 from tests.bench.sides import MAX_NUM_SEQS, chat_body, conversation, generate_body, many_users, ours, vllm_serve
 from tests.live import ROOT
 from tests.record import provenance, record
 from tests.unit.tiny import tiny_bundle
-from training.demo_model import demo_model
 
 COMMAND = "make throughput"
 OUT = ROOT / "docs" / "results" / "throughput.json"

@@ -21,16 +21,16 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
+from idiolect_training.batch import Pair, chat_layout, shuffled, tokenize
+from idiolect_training.config import RunConfig
+from idiolect_training.export import export
+from idiolect_training.fit import build_optimizer, train_step
+from idiolect_training.policy import Policy
+from idiolect_training.report import save
+from idiolect_training.rows import Rows
 from tests.bench.attribute_users import COMMON, write_data
 from tests.live import ROOT
 from tests.record import provenance, record
-from training.batch import Pair, chat_layout, shuffled, tokenize
-from training.config import RunConfig
-from training.export import export
-from training.fit import build_optimizer, train_step
-from training.policy import Policy
-from training.report import save
-from training.rows import Rows
 
 RUNS = ROOT / "runs" / "trainer_cost"
 OUT = ROOT / "docs" / "results"
@@ -93,7 +93,7 @@ def trl_steps(run: RunConfig, pairs: Sequence[Pair], folder: Path) -> Timed:
     from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
     from trl import DPOConfig, DPOTrainer
 
-    from training.demo_model import demo_model
+    from idiolect_training.demo_model import demo_model
 
     tokenizer = AutoTokenizer.from_pretrained(demo_model())
     text = {

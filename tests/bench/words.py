@@ -6,14 +6,14 @@ from concurrent.futures import ThreadPoolExecutor
 from statistics import mean
 
 import numpy as np
+
 from idiolect_client import Client
 from idiolect_client.request import Options
-
-from training.batch import Pair, render
-from training.everyday import read
-from training.generate import Reply
-from training.language import LOOPING, repeated
-from training.policy import Policy
+from idiolect_training.batch import Pair, render
+from idiolect_training.everyday import read
+from idiolect_training.generate import Reply
+from idiolect_training.language import LOOPING, repeated
+from idiolect_training.policy import Policy
 
 TEMPERATURE = 0.7
 """Where a seed is given; greedy where not."""

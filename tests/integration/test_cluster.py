@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 
 from idiolect.bundle import Bundle
-from server.errors import StoreUnavailable
-from server.store.codes import CodeTable
-from server.store.connection import STORE_ERRORS, connect, send, shard
-from server.store.store import Store
+from idiolect_server.errors import StoreUnavailable
+from idiolect_server.store.codes import CodeTable
+from idiolect_server.store.connection import STORE_ERRORS, connect, send, shard
+from idiolect_server.store.store import Store
 from tests.integration.test_personalize import VOTE, Replica, replicas, soon
 from tests.live import N_SLOTS, Cluster, running_server
 from tests.unit.bundles import small_bundle

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import redis
 
-from server.errors import SettingsError, StoreUnavailable
-from server.store import queue
-from server.store.codes import CodeTable
-from server.store.embedded import EmbeddedRedis
-from server.store.store import Store
+from idiolect_server.errors import SettingsError, StoreUnavailable
+from idiolect_server.store import queue
+from idiolect_server.store.codes import CodeTable
+from idiolect_server.store.embedded import EmbeddedRedis
+from idiolect_server.store.store import Store
 from tests.unit.bundles import small_bundle
 
 VOTE = {"messages": [{"role": "user", "content": "p"}], "chosen": "a", "rejected": "b"}
@@ -158,7 +158,7 @@ def test_a_bundle_is_forgotten_by_command(tmp_path: Path):
 
     def run(bundle_id: str) -> subprocess.CompletedProcess[str]:
         env = os.environ | {"IDIOLECT_BUNDLE": str(served.path), "IDIOLECT_DATA_DIR": str(tmp_path / "data")}
-        command = [sys.executable, "-m", "server.forget", bundle_id]
+        command = [sys.executable, "-m", "idiolect_server.forget", bundle_id]
         return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
 
     asyncio.run(load())

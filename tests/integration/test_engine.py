@@ -16,14 +16,14 @@ from safetensors.torch import load_file
 from idiolect.bundle import Bundle
 from idiolect.layout import Layout
 from idiolect.merge import merge_bundle
-from server.engine.engine import INTEL_OPENMP, Engine, EngineConfig, Sampling
-from server.engine.injection import INJECTIONS, Placed, UserTokens
-from server.engine.time_slice import LONGEST_NS, get_turn
+from idiolect_server.engine.engine import INTEL_OPENMP, Engine, EngineConfig, Sampling
+from idiolect_server.engine.injection import INJECTIONS, Placed, UserTokens
+from idiolect_server.engine.time_slice import LONGEST_NS, get_turn
+from idiolect_training.batch import Pair, collate
+from idiolect_training.config import RunConfig
+from idiolect_training.policy import Policy
 from tests.conftest import read_lines
 from tests.live import DEMO_BUNDLE
-from training.batch import Pair, collate
-from training.config import RunConfig
-from training.policy import Policy
 
 N_TRIPLES = 24
 TOLERANCE = 1e-3

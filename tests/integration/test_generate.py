@@ -9,13 +9,13 @@ import pytest
 from openai import OpenAI
 
 from idiolect.bundle import Bundle
+from idiolect_training.errors import JudgeUnavailable
+from idiolect_training.everyday import TASTES
+from idiolect_training.generate import GENERIC, Reply
+from idiolect_training.judge import judge
+from idiolect_training.preferences import Preference
 from tests.conftest import API_KEY, Live, read_lines
 from tests.live import DEMO_BUNDLE
-from training.errors import JudgeUnavailable
-from training.everyday import TASTES
-from training.generate import GENERIC, Reply
-from training.judge import judge
-from training.preferences import Preference
 
 PROMPTS = sorted({pair["prompt"] for pair in read_lines(DEMO_BUNDLE.parent / "test.jsonl")})
 USERS = [f"{taste}-1" for taste in TASTES]

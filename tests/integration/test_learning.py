@@ -24,19 +24,19 @@ import redis
 
 from idiolect.bank import pair_id
 from idiolect.bundle import Bundle
-from server.keys import digest
-from server.store.changes import CHANNEL
-from server.store.codes import CodeTable
-from server.store.connection import N_SHARDS, shard
-from server.store.record import decode_code
-from server.store.store import Store
+from idiolect_server.keys import digest
+from idiolect_server.store.changes import CHANNEL
+from idiolect_server.store.codes import CodeTable
+from idiolect_server.store.connection import N_SHARDS, shard
+from idiolect_server.store.record import decode_code
+from idiolect_server.store.store import Store
+from idiolect_training.batch import chat_layout, tokenize
+from idiolect_training.formats import read_format
+from idiolect_training.policy import Policy
+from idiolect_training.preferences import Preference
 from tests.conftest import API_KEY, Live
 from tests.live import Redis, running_server
 from tests.unit.tiny import tiny_bundle
-from training.batch import chat_layout, tokenize
-from training.formats import read_format
-from training.policy import Policy
-from training.preferences import Preference
 
 
 @dataclass

@@ -13,12 +13,12 @@ import redis
 
 from idiolect.bank import pair_id
 from idiolect.bundle import Bundle
-from server.learner import Learner
-from server.personalize import Personalizer
-from server.store.codes import CodeTable
-from server.store.connection import shard
-from server.store.record import encode_code
-from server.store.store import Store
+from idiolect_server.learner import Learner
+from idiolect_server.personalize import Personalizer
+from idiolect_server.store.codes import CodeTable
+from idiolect_server.store.connection import shard
+from idiolect_server.store.record import encode_code
+from idiolect_server.store.store import Store
 from tests.live import Redis
 from tests.unit.bundles import small_bundle, with_bank
 

@@ -7,7 +7,7 @@ import uuid
 
 import redis
 
-from server.store.connection import N_SHARDS
+from idiolect_server.store.connection import N_SHARDS
 from tests.conftest import Live
 
 

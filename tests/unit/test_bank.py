@@ -13,13 +13,13 @@ from idiolect.bundle import Bundle
 from idiolect.errors import BundleCorrupt, BundleMissing, BundleShapeMismatch, IdiolectError
 from idiolect.inference import Gaussian, Mixture, next_question
 from idiolect.votes import Likelihood, Votes
+from idiolect_training.bank import Coordinates, choose, fit_likelihood, margin_table
+from idiolect_training.batch import chat_layout, tokenize
+from idiolect_training.evaluate import pair_margins
+from idiolect_training.export import export
+from idiolect_training.fit import fit
+from idiolect_training.preferences import index_users
 from tests.unit.tiny import tiny_model, tiny_run
-from training.bank import Coordinates, choose, fit_likelihood, margin_table
-from training.batch import chat_layout, tokenize
-from training.evaluate import pair_margins
-from training.export import export
-from training.fit import fit
-from training.preferences import index_users
 
 USERS = {"long": 1, "short": 2}
 KINDS = ("individual", "cluster", "low_rank")

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote
 
-import idiolect_client as ic
 import pytest
+
+import idiolect_client as ic
 from idiolect_client import pauses
 from idiolect_client.events import Event, EventDecoder
 

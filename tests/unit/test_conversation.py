@@ -6,9 +6,9 @@ import threading
 import pytest
 from transformers import AutoTokenizer
 
-from server.engine.conversation import MAX_INLINE_CHARACTERS, Conversations
-from server.errors import RequestError
-from training.demo_model import demo_model
+from idiolect_server.engine.conversation import MAX_INLINE_CHARACTERS, Conversations
+from idiolect_server.errors import RequestError
+from idiolect_training.demo_model import demo_model
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,9 @@ import pytest
 from accelerate.commands.config.config_args import load_config_from_file
 
 from idiolect.errors import IdiolectError
-from server.app import create_app
-from server.errors import EngineDead, NotReady, RequestError, StoreUnavailable
-from server.settings import Settings
+from idiolect_server.app import create_app
+from idiolect_server.errors import EngineDead, NotReady, RequestError, StoreUnavailable
+from idiolect_server.settings import Settings
 from tests import settings_page
 from tests.live import ROOT
 from tests.record import meets
@@ -63,7 +63,7 @@ def test_evidence_rows_are_whole():
 
 def test_worked_examples_in_docstrings_hold():
     n_tried = 0
-    for file in sorted([*(ROOT / "idiolect").glob("*.py"), *(ROOT / "training").glob("*.py")]):
+    for file in sorted([*(ROOT / "idiolect").glob("*.py"), *(ROOT / "training" / "idiolect_training").glob("*.py")]):
         if ">>>" in file.read_text():
             result = doctest.testmod(importlib.import_module(f"{file.parent.name}.{file.stem}"))
             assert result.failed == 0, file

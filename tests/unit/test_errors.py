@@ -1,9 +1,8 @@
 """One tree of errors, stable codes, one table of statuses."""
 
-from idiolect_client.errors import BY_CODE
-
 from idiolect.errors import BundleError, IdiolectError, LayoutError
-from server.errors import (
+from idiolect_client.errors import BY_CODE
+from idiolect_server.errors import (
     STATUS,
     EngineDead,
     GenerationFailed,
@@ -13,7 +12,7 @@ from server.errors import (
     body,
     status,
 )
-from training import errors as training_errors
+from idiolect_training import errors as training_errors
 
 
 def leaves(cls: type[IdiolectError]) -> set[type[IdiolectError]]:

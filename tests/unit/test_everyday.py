@@ -9,8 +9,8 @@ import pytest
 from spellchecker import SpellChecker
 from transformers import AutoTokenizer
 
-from training import everyday
-from training.everyday import AXES, REPLIES, TASTES, Row, read, shared, taste_of
+from idiolect_training import everyday
+from idiolect_training.everyday import AXES, REPLIES, TASTES, Row, read, shared, taste_of
 
 ITEM = re.compile(r"^(- |\d\. )")
 WORDS = REPLIES.with_name("words.txt")

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from training.errors import BadPreference
-from training.formats import FORMATS, Format, anthropic_persona, p_soups, read_format, tldr
-from training.preferences import Preference
-from training.split import split
+from idiolect_training.errors import BadPreference
+from idiolect_training.formats import FORMATS, Format, anthropic_persona, p_soups, read_format, tldr
+from idiolect_training.preferences import Preference
+from idiolect_training.split import split
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 import yaml
 
+from idiolect_training.__main__ import main
+from idiolect_training.errors import LoopingReplies
+from idiolect_training.generate import GENERIC, _Penalty
+from idiolect_training.language import check_loops, repeated
 from tests.unit.tiny import tiny_model, tiny_run
-from training.__main__ import main
-from training.errors import LoopingReplies
-from training.generate import GENERIC, _Penalty
-from training.language import check_loops, repeated
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from transformers import AutoTokenizer
 
 from idiolect.errors import LayoutError
 from idiolect.layout import Layout
-from training.batch import chat_layout
+from idiolect_training.batch import chat_layout
 
 AFTER_SYSTEM = Layout(placement="after_system", anchor=(1, 9), bos_id=1)
 AFTER_BOS = Layout(placement="after_bos", anchor=(1, 9), bos_id=1)

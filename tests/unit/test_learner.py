@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from server.learner import DAY_MS, MAX_DAILY_VOTES, Learner
-from server.store.store import Store
-from server.store.votes import Given, GivenVote
+from idiolect_server.learner import DAY_MS, MAX_DAILY_VOTES, Learner
+from idiolect_server.store.store import Store
+from idiolect_server.store.votes import Given, GivenVote
 from tests.unit.bundles import small_bundle, with_bank
 
 
@@ -115,7 +115,7 @@ def test_votes_beyond_the_daily_limit_do_not_count(learner: Learner):
 
 
 def test_a_trained_code_is_where_its_user_starts(learner: Learner):
-    trained = np.array([0.97, 0.01, 0.01, 0.01], "<f2").tobytes()  # as server/store/codes.py packs it
+    trained = np.array([0.97, 0.01, 0.01, 0.01], "<f2").tobytes()  # as idiolect_server/store/codes.py packs it
     strange, known = (learner.know(answers(learner, 1, 2, trained=start), {}) for start in (None, trained))
     assert strange.code[1] > known.code[1]
     many = learner.know(answers(learner, 1, 12, trained=trained), {})

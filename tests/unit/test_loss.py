@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from training.loss import margins, mix, nll_loss, preference_loss
+from idiolect_training.loss import margins, mix, nll_loss, preference_loss
 
 
 def test_a_worked_margin():

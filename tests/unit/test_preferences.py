@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from training.config import RunConfig
-from training.errors import BadPreference, BadRunConfig
-from training.preferences import SHOWN_BAD_LINES, Preference, index_users, read_preferences
+from idiolect_training.config import RunConfig
+from idiolect_training.errors import BadPreference, BadRunConfig
+from idiolect_training.preferences import SHOWN_BAD_LINES, Preference, index_users, read_preferences
 
 GOOD = {"user_id": "ada", "prompt": "Hi", "chosen": "a", "rejected": "b"}
 CHAT = {"user_id": "ada", "chosen": "a", "rejected": "b"}

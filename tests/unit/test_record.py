@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from idiolect.errors import UserCodeError
-from server.store.record import decode_code, encode_code
+from idiolect_server.store.record import decode_code, encode_code
 
 CODE = np.array([0.5, -1.25, 3e-9], np.float32)
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from training.features import SURFACE, Text, encode, surface
-from training.reward import Basis, Cluster, Global, Heads, Individual, LowRank, Prior, Votes, climb
+from idiolect_training.features import SURFACE, Text, encode, surface
+from idiolect_training.reward import Basis, Cluster, Global, Heads, Individual, LowRank, Prior, Votes, climb
 
 D = 6
 PERSONAL = (Individual, LowRank, Cluster)
@@ -130,6 +130,6 @@ def test_encodings_do_not_depend_on_company_and_are_kept_on_disk(model_path, tmp
     def refuse(*_: object) -> None:
         raise AssertionError("the model was loaded although everything is known")
 
-    monkeypatch.setattr("training.features._Encoder", refuse)
+    monkeypatch.setattr("idiolect_training.features._Encoder", refuse)
     again = encode([short, long], tmp_path / "b.sqlite", str(model_path))
     assert np.array_equal(again.states[1], both.states[0])

@@ -6,7 +6,7 @@ import time
 import pytest
 import torch
 
-from training.rows import Rows
+from idiolect_training.rows import Rows
 
 
 def test_equals_adam_when_every_row_is_touched():

@@ -2,9 +2,9 @@
 
 import pytest
 
-from server.errors import SettingsError
-from server.keys import digest
-from server.settings import Settings
+from idiolect_server.errors import SettingsError
+from idiolect_server.keys import digest
+from idiolect_server.settings import Settings
 
 
 def read(monkeypatch: pytest.MonkeyPatch, **values: str) -> Settings:

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from training.errors import BadRunConfig
-from training.preferences import Message, Preference
-from training.split import By, split
+from idiolect_training.errors import BadRunConfig
+from idiolect_training.preferences import Message, Preference
+from idiolect_training.split import By, split
 
 SHARE = 0.3
 WORDS = st.sampled_from([f"word {i}" for i in range(12)])

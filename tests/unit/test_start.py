@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+from idiolect_training.fit import fit, restore
+from idiolect_training.policy import Policy
+from idiolect_training.preferences import Preference, index_users
+from idiolect_training.start import LOGIT, cluster_logits, cluster_words, group, user_votes
 from tests.unit.tiny import tiny_model, tiny_run
-from training.fit import fit, restore
-from training.policy import Policy
-from training.preferences import Preference, index_users
-from training.start import LOGIT, cluster_logits, cluster_words, group, user_votes
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def test_clusters_start_at_words_that_their_users_like(model: Path, tmp_path: Pa
 def test_of_many_votes_the_first_are_looked_at(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     preferences = votes(2)
     some = [vote for vote in preferences if vote.chosen.rstrip(" atl")[-1] in "012"]
-    monkeypatch.setattr("training.start.USER_VOTES", 3)
+    monkeypatch.setattr("idiolect_training.start.USER_VOTES", 3)
     cut, whole = (
         user_votes(part, index_users(part), str(model), tmp_path / "features.sqlite") for part in (preferences, some)
     )

@@ -7,12 +7,12 @@ import pytest
 import torch
 import yaml
 
+from idiolect_training.__main__ import main
+from idiolect_training.batch import chat_layout, render
+from idiolect_training.generate import GENERIC, _decode, generate
+from idiolect_training.policy import Policy
+from idiolect_training.style import style
 from tests.unit.tiny import tiny_model, tiny_run
-from training.__main__ import main
-from training.batch import chat_layout, render
-from training.generate import GENERIC, _decode, generate
-from training.policy import Policy
-from training.style import style
 
 
 @pytest.fixture(scope="module")

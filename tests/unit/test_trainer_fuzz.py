@@ -9,10 +9,10 @@ import pytest
 import yaml
 
 from idiolect.errors import IdiolectError
+from idiolect_training.config import RunConfig
+from idiolect_training.errors import BadPreference, BadRunConfig
+from idiolect_training.preferences import read_preferences
 from tests.live import DEMO_BUNDLE
-from training.config import RunConfig
-from training.errors import BadPreference, BadRunConfig
-from training.preferences import read_preferences
 
 N_FILES = 1500  # of each kind
 RUN = (DEMO_BUNDLE.parent / "run.yaml").read_bytes()

@@ -20,17 +20,17 @@ from idiolect.base_model import identify
 from idiolect.bundle import Bundle
 from idiolect.errors import BaseModelMismatch
 from idiolect.merge import merge_bundle
+from idiolect_training.batch import CHOSEN, PROMPT, REJECTED, chat_layout, collate, shuffled, tokenize
+from idiolect_training.config import upgraded
+from idiolect_training.curve import LOG, read_curve
+from idiolect_training.errors import BadPreference, CheckpointMismatch, Diverged
+from idiolect_training.evaluate import evaluate
+from idiolect_training.export import export
+from idiolect_training.fit import BEST, CHECKPOINT, fit, restore
+from idiolect_training.policy import Policy
+from idiolect_training.preferences import index_users
 from tests.live import ROOT
 from tests.unit.tiny import tiny_model, tiny_run
-from training.batch import CHOSEN, PROMPT, REJECTED, chat_layout, collate, shuffled, tokenize
-from training.config import upgraded
-from training.curve import LOG, read_curve
-from training.errors import BadPreference, CheckpointMismatch, Diverged
-from training.evaluate import evaluate
-from training.export import export
-from training.fit import BEST, CHECKPOINT, fit, restore
-from training.policy import Policy
-from training.preferences import index_users
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +176,7 @@ def test_two_processes_equal_one(tmp_path, model):
     config.write_text(yaml.safe_dump(run.model_dump(mode="json")))
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     subprocess.run(
-        [*launch, "-m", "training", "fit", str(config), "--out", str(tmp_path / "two")],
+        [*launch, "-m", "idiolect_training", "fit", str(config), "--out", str(tmp_path / "two")],
         check=True, timeout=300, cwd=ROOT, env=os.environ | {"ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     one, two = read_curve(tmp_path / "one"), read_curve(tmp_path / "two")
@@ -218,7 +218,7 @@ def test_a_resumed_run_equals_a_straight_one(tmp_path, model, kind, monkeypatch)
         if step == 4:
             raise Stopped
 
-    import training.fit as module
+    import idiolect_training.fit as module
 
     save = module.save_checkpoint
     monkeypatch.setattr(module, "save_checkpoint", save_then_stop)
@@ -239,7 +239,9 @@ def test_a_killed_run_resumes_to_an_identical_log(tmp_path, model):
     fit(run, tmp_path / "straight")
     config, killed = tmp_path / "run.yaml", tmp_path / "killed"
     config.write_text(yaml.safe_dump(run.model_dump(mode="json")))
-    process = subprocess.Popen([sys.executable, "-m", "training", "fit", str(config), "--out", str(killed)], cwd=ROOT)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "idiolect_training", "fit", str(config), "--out", str(killed)], cwd=ROOT
+    )
     while process.poll() is None and len(read_curve(killed)) < 20:
         time.sleep(0.01)
     process.kill()

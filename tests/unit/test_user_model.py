@@ -6,7 +6,7 @@ import torch
 from pydantic import TypeAdapter
 
 from idiolect.errors import UserCodeError
-from training.user_table import UserModelConfig, build_user_table, to_numpy
+from idiolect_training.user_table import UserModelConfig, build_user_table, to_numpy
 
 VOCABULARY = torch.randn(200, 8, generator=torch.Generator().manual_seed(0))
 N_USERS = 5

@@ -8,10 +8,10 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from idiolect.bundle import Bundle
-from training.config import RunConfig
-from training.export import export
-from training.fit import fit
-from training.policy import Policy
+from idiolect_training.config import RunConfig
+from idiolect_training.export import export
+from idiolect_training.fit import fit
+from idiolect_training.policy import Policy
 
 
 def tiny_model(path: Path, tokenizer_from: Path, hidden_size: int = 16) -> Path:

@@ -1,0 +1,111 @@
+"""The application: routes, the error table, and a lifespan that owns everything running."""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from idiolect import __version__
+from idiolect.errors import IdiolectError
+from idiolect_server.access import Access
+from idiolect_server.errors import NotFound, RequestError, body, status
+from idiolect_server.routes import feedback, generate, health, metrics, openai, users
+from idiolect_server.routes import status as server_status
+from idiolect_server.serving import start
+from idiolect_server.settings import Settings
+
+log = logging.getLogger(__name__)
+
+ENGINE_WATCH_S = 1.0
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The server as an ASGI application. It answers health at once and the rest when the engine is up."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
+        stop = asyncio.Event()
+        running = asyncio.create_task(_run(app, settings, stop))
+        yield
+        stop.set()
+        await running
+
+    app = FastAPI(title="Idiolect", version=__version__, lifespan=lifespan)
+    app.state.serving = None
+    app.state.failed = False
+    app.state.give_up = lambda: None  # whoever runs the app says how it is stopped
+    for module in (generate, feedback, users, openai, server_status, health, metrics):
+        app.include_router(module.router)
+    app.add_exception_handler(IdiolectError, _answer_error)
+    app.add_exception_handler(RequestValidationError, _answer_invalid)
+    app.add_exception_handler(HTTPException, _answer_http)
+    app.add_exception_handler(Exception, _answer_unexpected)
+    app.add_middleware(Access, key_digests=settings.api_keys, max_body_bytes=settings.max_body_bytes)
+    return app
+
+
+async def _run(app: FastAPI, settings: Settings, stop: asyncio.Event) -> None:
+    """Keep everything running until told to stop; an engine that cannot start or dies takes the process with it.
+
+    vLLM's engine does not come back within a process, so the supervisor has to start a new one.
+    """
+    async with AsyncExitStack() as stack:
+        try:
+            live = await stack.enter_async_context(start(settings))
+        except Exception as error:
+            log.error("cannot start: %s", error, exc_info=not isinstance(error, IdiolectError))
+            _give_up(app)
+            return
+        app.state.serving = live
+        log.info("serving bundle %s", live.bundle.bundle_id)
+        if live.learner.why_not is not None:
+            log.warning("votes do not count: %s", live.learner.why_not)
+        while not stop.is_set():
+            try:
+                await asyncio.wait_for(stop.wait(), ENGINE_WATCH_S)
+            except TimeoutError:
+                if not live.engine.alive:
+                    log.error("the engine has died")
+                    _give_up(app)
+                    break
+        app.state.serving = None
+
+
+def _give_up(app: FastAPI) -> None:
+    app.state.failed = True
+    app.state.give_up()
+
+
+async def _answer_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, IdiolectError)
+    return JSONResponse(body(error), status(error))
+
+
+async def _answer_http(request: Request, error: Exception) -> JSONResponse:
+    """What the framework itself refuses: unknown paths, wrong methods, bodies that are not text."""
+    assert isinstance(error, HTTPException)
+    if isinstance(error.__cause__, IdiolectError):
+        # FastAPI wraps whatever is raised while it reads a body, our limit included.
+        return await _answer_error(request, error.__cause__)
+    refused = NotFound(f"no such path: {request.url.path}") if error.status_code == 404 else RequestError(error.detail)
+    return JSONResponse(body(refused), error.status_code, error.headers)
+
+
+async def _answer_unexpected(request: Request, error: Exception) -> JSONResponse:
+    """A mistake of ours: the log has the traceback, the caller learns only that it is one."""
+    return await _answer_error(request, IdiolectError("internal error", hint="see the server's log"))
+
+
+async def _answer_invalid(request: Request, error: Exception) -> JSONResponse:
+    """The first thing that is wrong, without repeating the input (which may be huge, or not printable)."""
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"] if part != "body")
+    reason = str(first["msg"]).removeprefix("Value error, ")
+    message = f"{where}: {reason}" if where else reason
+    return await _answer_error(request, RequestError(message.encode("utf-8", "replace").decode()[:500]))

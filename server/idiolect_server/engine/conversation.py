@@ -1,0 +1,45 @@
+"""Conversations as token ids, by the base model's own chat template."""
+
+import asyncio
+import copy
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from jinja2 import TemplateError
+
+from idiolect_server.errors import RequestError
+
+MAX_INLINE_CHARACTERS = 2000
+"""Which take about 0.7 ms. Longer texts (14 ms for 7,000 tokens) would hold up everybody else's event loop."""
+
+
+class Conversations:
+    """Renders and encodes. Long texts go to one other thread, with a tokenizer of its own: none serves two at once."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self._threads_own = copy.deepcopy(tokenizer)
+        self._thread = ThreadPoolExecutor(1, "tokenizer")
+
+    async def encode(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
+        """Token ids of a conversation, ready for the reply.
+
+        Raises RequestError when the template refuses the conversation.
+        """
+        try:
+            text = self._tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+        except TemplateError as error:
+            # Templates have rules of their own, such as that user and assistant take turns.
+            raise RequestError(f"the model's chat template refuses the messages: {error}") from error
+        if len(text) <= MAX_INLINE_CHARACTERS:
+            return _encode(self._tokenizer, text)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, _encode, self._threads_own, text)
+
+    def close(self) -> None:
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+
+def _encode(tokenizer: Any, text: str) -> list[int]:
+    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+    return ids

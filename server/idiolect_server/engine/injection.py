@@ -1,0 +1,132 @@
+"""The two ways in which user tokens enter vLLM, behind one setting.
+
+`passthrough` (default) ships T_u x H numbers whatever the prompt's length, through a model class of ours
+(`idiolect_server.engine.model`). `mixed` is vLLM's documented prompt-embeds input and needs no class of ours, but ships
+prompt length x H. Both give the same tokens; a vLLM upgrade that breaks one leaves the other.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, Protocol, get_args
+
+import numpy as np
+import torch
+from vllm.inputs.engine import embeds_input, mm_input, tokens_input
+from vllm.multimodal.inputs import (
+    MultiModalBatchedField,
+    MultiModalFieldElem,
+    MultiModalKwargsItem,
+    MultiModalKwargsItems,
+    PlaceholderRange,
+)
+
+from idiolect.user_model import Array
+from idiolect_server.engine.plugin import ARCHITECTURES
+
+InjectionName = Literal["passthrough", "mixed"]
+INJECTIONS: tuple[InjectionName, ...] = get_args(InjectionName)
+
+MODALITY = "prompt_embeds"
+PLACEHOLDER_ID = 0
+"""An id inside every vocabulary, so that penalties and gathers stay in range."""
+
+
+@dataclass(frozen=True, eq=False)
+class UserTokens:
+    """Checked soft tokens of one user, float32 [T_u, H], and what identifies them to the KV cache.
+
+    `bundle_id` is part of the identity: equal numbers under another bundle never share cached keys and values.
+    """
+
+    rows: Array
+    bundle_id: str
+
+    @cached_property
+    def digest(self) -> str:
+        return hashlib.sha256(self.bundle_id.encode() + self.rows.tobytes()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A tokenized prompt and where its user tokens go; `user_tokens` None is a plain prompt."""
+
+    token_ids: Sequence[int]
+    offset: int = 0
+    user_tokens: UserTokens | None = None
+
+    @property
+    def n_tokens(self) -> int:
+        return len(self.token_ids) + (0 if self.user_tokens is None else len(self.user_tokens.rows))
+
+    def with_placeholders(self) -> list[int]:
+        """Token ids with PLACEHOLDER_ID where a user token stands, [n_tokens]."""
+        n = self.n_tokens - len(self.token_ids)
+        return [*self.token_ids[: self.offset], *[PLACEHOLDER_ID] * n, *self.token_ids[self.offset :]]
+
+
+class Injection(Protocol):
+    """How a placed prompt becomes an input of vLLM's engine."""
+
+    def engine_args(self, architecture: str, lora_modules: Sequence[str] | None) -> dict[str, Any]:
+        """What the engine needs to be started with."""
+
+    def engine_input(self, placed: Placed, dtype: torch.dtype) -> Any:
+        """The rendered engine input of one request."""
+
+
+class PassThrough:
+    """User tokens as an item of vLLM's pass-through modality."""
+
+    def engine_args(self, architecture: str, lora_modules: Sequence[str] | None) -> dict[str, Any]:
+        if architecture not in ARCHITECTURES:
+            known = ", ".join(sorted(ARCHITECTURES))
+            raise ValueError(f"passthrough injection knows {known}, not {architecture}; use injection 'mixed'")
+        return {
+            "hf_overrides": {"architectures": [ARCHITECTURES[architecture]]},
+            "skip_mm_profiling": True,
+            # Items are a few kilobytes and already cached by us; vLLM's own cache would only hold them twice.
+            "mm_processor_cache_gb": 0,
+        }
+
+    def engine_input(self, placed: Placed, dtype: torch.dtype) -> Any:
+        if placed.user_tokens is None:
+            return tokens_input(list(placed.token_ids))
+        rows = torch.from_numpy(placed.user_tokens.rows).to(dtype)
+        item = MultiModalKwargsItem({"embedding": MultiModalFieldElem(data=rows, field=MultiModalBatchedField())})
+        return mm_input(
+            placed.with_placeholders(),
+            MultiModalKwargsItems({MODALITY: [item]}),
+            {MODALITY: [placed.user_tokens.digest]},
+            {MODALITY: [PlaceholderRange(offset=placed.offset, length=len(rows))]},
+        )
+
+
+class Mixed:
+    """User tokens as rows of a full-length tensor, with a mask that says which rows to take."""
+
+    def engine_args(self, architecture: str, lora_modules: Sequence[str] | None) -> dict[str, Any]:
+        args: dict[str, Any] = {"enable_prompt_embeds": True}
+        if lora_modules is not None:
+            # Without this, vLLM's V1 runner dies on the first request that has both: it wraps the embedding layer
+            # for LoRA and then embeds only some rows of the batch.
+            args["lora_target_modules"] = list(lora_modules)
+        return args
+
+    def engine_input(self, placed: Placed, dtype: torch.dtype) -> Any:
+        if placed.user_tokens is None:
+            return tokens_input(list(placed.token_ids))
+        ids = placed.with_placeholders()
+        rows = placed.user_tokens.rows
+        # Rows of token positions are hashed into the prefix cache too: exactly zero, or nothing would be shared.
+        embeds = torch.zeros(len(ids), rows.shape[1], dtype=dtype)
+        embeds[placed.offset : placed.offset + len(rows)] = torch.from_numpy(rows).to(dtype)
+        is_token = np.ones(len(ids), dtype=bool)
+        is_token[placed.offset : placed.offset + len(rows)] = False
+        return embeds_input(embeds, prompt_token_ids=ids, is_token_ids=is_token.tolist())
+
+
+def build_injection(name: InjectionName) -> Injection:
+    """The injection of that name."""
+    return PassThrough() if name == "passthrough" else Mixed()

@@ -1,0 +1,142 @@
+"""The OpenAI protocol: vLLM's own serving layer, with user tokens put into each rendered prompt.
+
+Everything that vLLM does for /v1/chat/completions stays vLLM's (tools, structured output, logprobs, streaming).
+Two steps are ours: between rendering and generating, the prompt gets the tokens of `user`; and what could harm the
+engine or bring tensors from outside is refused first.
+"""
+
+from collections.abc import AsyncGenerator
+from contextvars import ContextVar
+from typing import Any
+
+from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest, ChatCompletionResponse
+from vllm.entrypoints.openai.chat_completion.serving import OpenAIServingChat
+from vllm.entrypoints.openai.models.protocol import BaseModelPath
+from vllm.entrypoints.openai.models.serving import OpenAIServingModels
+from vllm.entrypoints.serve.engine.protocol import ErrorResponse
+from vllm.entrypoints.serve.exception_handling.error_response import create_error_response
+from vllm.renderers.online_renderer import OnlineRenderer
+from vllm.v1.engine.exceptions import EngineDeadError
+
+from idiolect.errors import IdiolectError
+from idiolect.layout import Layout
+from idiolect.profile import with_profile
+from idiolect_server import metrics
+from idiolect_server.engine.engine import Engine
+from idiolect_server.engine.injection import Placed, UserTokens
+from idiolect_server.errors import EngineDead, RequestError
+
+__all__ = ["ChatCompletionRequest", "OpenAI"]
+
+MAX_CHOICES = 8
+
+_user_tokens: ContextVar[UserTokens | None] = ContextVar("user_tokens", default=None)
+"""The user tokens of the request being rendered: vLLM's call chain has no argument for them."""
+
+
+class OpenAI:
+    """vLLM's OpenAI layer over one engine."""
+
+    def __init__(self, engine: Engine, layout: Layout, name: str) -> None:
+        llm = engine.llm
+        models = OpenAIServingModels(llm, [BaseModelPath(name=name, model_path=engine.config.model)])
+        renderer = OnlineRenderer(
+            model_config=llm.model_config,
+            renderer=llm.renderer,
+            request_logger=None,
+            chat_template=None,
+            chat_template_content_format="string",
+        )
+        self._models = models
+        self._chat = _PersonalChat(
+            llm,
+            models,
+            "assistant",
+            online_renderer=renderer,
+            request_logger=None,
+            chat_template=None,
+            chat_template_content_format="string",
+            enable_prompt_tokens_details=True,
+        )
+        self._chat.engine, self._chat.layout = engine, layout
+
+    async def chat(
+        self, request: ChatCompletionRequest, user_tokens: UserTokens, profile: str | None = None
+    ) -> tuple[int, dict[str, Any] | AsyncGenerator[str, None]]:
+        """Status and answer: a JSON object, or the lines of an event stream."""
+        token = _user_tokens.set(user_tokens)
+        try:
+            _check(request)
+            if profile is not None:
+                messages = with_profile([_flat(message) for message in request.messages], profile)
+                request = request.model_copy(update={"messages": messages})
+            answer = await self._chat.create_chat_completion(request)
+        except IdiolectError:
+            raise
+        except EngineDeadError as error:
+            raise EngineDead("the engine has stopped") from error
+        except Exception as error:  # vLLM maps its own errors, and a bad request may raise any of many
+            answer = create_error_response(error)
+        finally:
+            _user_tokens.reset(token)
+        if isinstance(answer, ErrorResponse):
+            return int(answer.error.code), answer.model_dump()
+        if isinstance(answer, ChatCompletionResponse):
+            return 200, answer.model_dump()
+        return 200, answer
+
+    async def models(self) -> dict[str, Any]:
+        """The answer of /v1/models."""
+        listing: dict[str, Any] = (await self._models.show_available_models()).model_dump()
+        return listing
+
+
+class _PersonalChat(OpenAIServingChat):  # type: ignore[misc]
+    engine: Engine
+    layout: Layout
+
+    async def render_chat_request(self, request: ChatCompletionRequest) -> Any:
+        """vLLM's rendered prompts, each with the current user's tokens in its place."""
+        rendered = await super().render_chat_request(request)
+        if isinstance(rendered, ErrorResponse):
+            return rendered
+        conversation, inputs = rendered
+        return conversation, [self._place(one) for one in inputs]
+
+    def _place(self, rendered: Any) -> Any:
+        ids = rendered["prompt_token_ids"]
+        metrics.REQUESTS.labels("reply").inc()
+        placed = Placed(ids, self.layout.offset(ids), _user_tokens.get())
+        # Equal salts keep sharing; a caller's own salt still isolates what the caller wants isolated.
+        salted = {"cache_salt": rendered["cache_salt"]} if rendered.get("cache_salt") else {}
+        return {**self.engine.engine_input(placed), **salted}
+
+    def _maybe_get_adapters(self, request: Any, supports_default_mm_loras: bool = False) -> Any:
+        """Every request is served with the bundle's adapter, under the base model's name."""
+        return self.engine.lora_request
+
+
+def _flat(message: Any) -> Any:
+    """The message with text parts joined, as vLLM would join them."""
+    parts = message["content"] if isinstance(message.get("content"), list) else None
+    return message if parts is None else {**message, "content": "\n".join(part["text"] for part in parts)}
+
+
+def _check(request: ChatCompletionRequest) -> None:
+    for message in request.messages:
+        content = message.get("content") if isinstance(message, dict) else None
+        if isinstance(content, list) and any(not isinstance(p, dict) or p.get("type") != "text" for p in content):
+            raise RequestError("only text content is accepted")
+    if (request.n or 1) > MAX_CHOICES:
+        raise RequestError(f"n may be at most {MAX_CHOICES}")
+    for name in (
+        "use_beam_search",
+        "priority",
+        "mm_processor_kwargs",
+        "kv_transfer_params",
+        "ec_transfer_params",
+        "vllm_xargs",
+        "media_io_kwargs",
+    ):
+        if getattr(request, name, None):
+            raise RequestError(f"{name} is not supported")

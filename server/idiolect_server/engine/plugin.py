@@ -1,0 +1,52 @@
+"""vLLM plugin: registers the model classes that accept user tokens. Loaded by vLLM in each of its processes.
+
+It settles how these processes live beside the others, too.
+"""
+
+import multiprocessing
+import os
+import threading
+from multiprocessing.process import BaseProcess
+
+from idiolect_server.engine.seeds import put_generators_back
+from idiolect_server.engine.time_slice import take_long_turns
+
+ARCHITECTURES = {
+    "LlamaForCausalLM": "LlamaWithUserTokens",
+    "MistralForCausalLM": "MistralWithUserTokens",
+    "Qwen2ForCausalLM": "Qwen2WithUserTokens",
+    "Qwen3ForCausalLM": "Qwen3WithUserTokens",
+}
+"""Architecture of the base model's config -> our class, which adds nothing but the place for user tokens."""
+
+
+def register() -> None:
+    """Entry point of group `vllm.general_plugins`; may run more than once."""
+    from vllm import ModelRegistry
+    from vllm.platforms import current_platform
+
+    known = ModelRegistry.get_supported_archs()
+    for name in ARCHITECTURES.values():
+        if name not in known:
+            # By name: vLLM imports the class only where a model is built.
+            ModelRegistry.register_model(name, f"idiolect_server.engine.model:{name}")
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return  # the server itself, not the engine
+    _end_with(parent)
+    if current_platform.is_cpu():
+        put_generators_back()
+        take_long_turns()
+
+
+def _end_with(parent: BaseProcess) -> None:
+    """vLLM's engine and workers outlive a server that was killed and hold its memory, so that none can start anew."""
+    name = "end-with-parent"
+    if any(thread.name == name for thread in threading.enumerate()):
+        return
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, name=name, daemon=True).start()

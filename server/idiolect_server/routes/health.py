@@ -1,0 +1,30 @@
+"""Liveness (restart me when this fails) and readiness (send me requests when this is 200)."""
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse
+
+from idiolect_server.errors import NotReady, StoreUnavailable
+from idiolect_server.serving import serving
+
+router = APIRouter(prefix="/health")
+
+
+@router.get("/live")
+async def live() -> dict[str, str]:
+    """The process answers. A dead engine ends the process, so there is nothing more to ask."""
+    return {"status": "ok"}
+
+
+@router.get("/ready")
+async def ready(http: Request) -> JSONResponse:
+    """200 when the engine is up. Without the store replies are degraded, not refused, so it is reported only."""
+    try:
+        now = serving(http.app)
+    except NotReady:
+        return JSONResponse({"status": "starting"}, status_code=503)
+    try:
+        await now.store.ping()
+        store = "ok"
+    except StoreUnavailable:
+        store = "down"
+    return JSONResponse({"status": "ready", "store": store, "bundle": now.bundle.bundle_id})

@@ -1,0 +1,32 @@
+"""GET /status: what is served, and whether votes count; if not, why."""
+
+from fastapi import APIRouter, Request
+
+from idiolect_server.errors import StoreUnavailable
+from idiolect_server.serving import serving
+from idiolect_server.wire import StatusResponse
+
+router = APIRouter()
+
+
+@router.get("/status")
+async def status(http: Request) -> StatusResponse:
+    """The bundle, its user model and its question bank. Nothing of a user."""
+    live = serving(http.app)
+    manifest = live.bundle.manifest
+    try:
+        await live.store.ping()
+        answers = True
+    except StoreUnavailable:
+        answers = False
+    return StatusResponse(
+        bundle=manifest.bundle_id,
+        base_model=manifest.base_model.name,
+        user_model=manifest.user_model.kind,
+        trained_users=manifest.user_model.n_users,
+        cluster_names=None if manifest.cluster_names is None else list(manifest.cluster_names),
+        questions=0 if manifest.bank is None else manifest.bank.n_questions,
+        votes_count=live.learner.infers,
+        why_not=live.learner.why_not,
+        store="ok" if answers else "down",
+    )

@@ -1,0 +1,197 @@
+"""Scores the pairs of organic votes in the background: margins under every code, once for each (pair, bundle).
+
+The engine that writes replies computes them, at low priority and for at most SHARE of the time while replies are being
+written. Margins are taken against the generic user: the reference model is not there when the adapter is merged, and a
+user's code must not depend on how the bundle is served. So the generic user is thought to be indifferent between the
+two replies, and what counts is where others differ (docs/new-users.md).
+
+Votes come from a consumer group of their streams. A scorer that dies loses none (the next one gets them) and to score
+a vote twice changes nothing, since the margins of a pair are kept as they were first stored.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+
+import numpy as np
+
+from idiolect.bank import pair_id
+from idiolect.bundle import Bundle
+from idiolect.errors import LayoutError
+from idiolect.votes import Floats
+from idiolect_server import metrics
+from idiolect_server.engine.engine import Engine
+from idiolect_server.engine.injection import Placed, UserTokens
+from idiolect_server.errors import EngineDead, RequestError, StoreUnavailable
+from idiolect_server.store.queue import ABANDONED_MS, Unscored
+from idiolect_server.store.store import Store
+
+log = logging.getLogger(__name__)
+
+IDLE_S = 0.5
+"""Between looks at the streams when there was nothing, while users change or changes cannot be heard."""
+QUIET_S = 10.0
+"""The same while nobody has changed: only votes that another scorer has abandoned can be there."""
+TAKEN_VOTES = 4
+"""Taken from a shard at a time."""
+MAX_TRIES = 3
+"""Of a pair whose scoring has not ended, perhaps because it ends the engine: the next servers leave it alone."""
+HOLD_S = ABANDONED_MS / 1000 / 5
+"""Between signs of life for the votes that were taken."""
+BACKLOG_S = 5.0
+"""Between counts of the votes that wait."""
+SHARE = 0.03
+"""Of the time, while replies are being written: what is slower for the scorer must not be slow for users."""
+
+
+class Unscorable(Exception):
+    """A pair has no margins that could be used."""
+
+
+class Scorer:
+    """Scores under one bundle, which must have a bank: its coordinates are those in which users are inferred."""
+
+    def __init__(self, bundle: Bundle, store: Store, engine: Engine) -> None:
+        self._bundle, self._store, self._engine = bundle, store, engine
+        self._queue = store.queue(bundle.bundle_id)
+        self._changed = asyncio.Event()
+        store.changes.listen(lambda user_id, erased: self._changed.set())
+
+    async def run(self) -> None:
+        """Until cancelled. Outages of the store are waited out; a vote that fails does not hold up others."""
+        counted_s = 0.0
+        while True:
+            self._changed.clear()
+            try:
+                votes = await self._queue.take(TAKEN_VOTES)
+                if time.monotonic() - counted_s > BACKLOG_S:
+                    metrics.BACKLOG.set(await self._queue.backlog())
+                    counted_s = time.monotonic()
+                await self._attend_all(votes)
+            except StoreUnavailable as error:
+                log.warning("scoring waits: %s", error.message)
+                await asyncio.sleep(IDLE_S)
+                continue
+            except EngineDead:
+                return  # and the server with it
+            if not votes:
+                await self._rest()
+
+    async def _rest(self) -> None:
+        """Every vote changes its user, and every server hears of that."""
+        await asyncio.sleep(IDLE_S)
+        if self._store.changes.epoch is not None:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), QUIET_S - IDLE_S)
+
+    async def _attend_all(self, votes: Sequence[Unscored]) -> None:
+        """Finish together what needs no score, and then one vote after another, the oldest first."""
+        bank = self._bundle.bank
+        assert bank is not None
+        pairs = {vote.place: _pair(vote) for vote in votes}
+        organic = {pair for pair in pairs.values() if pair is not None and pair not in bank.index}
+        scored = await self._store.margins.get(self._bundle.bundle_id, sorted(organic))
+        unscored = organic - scored.keys()
+        settled = [vote for vote in votes if pairs[vote.place] not in unscored]
+        voters = {vote.vote["user_id"] for vote in settled if vote.vote is not None and pairs[vote.place] in scored}
+        await self._store.votes.touch(voters)
+        await self._finish(settled)
+        left = [vote for vote in votes if pairs[vote.place] in unscored]
+        left.sort(key=lambda vote: vote.given_ms)
+        holding = asyncio.create_task(self._hold(left))
+        try:
+            while left:
+                await self._attend_or_leave(left[0])
+                left.pop(0)
+        finally:
+            holding.cancel()
+
+    async def _hold(self, left: Sequence[Unscored]) -> None:
+        """Keep what is left of these votes from other scorers for as long as this one lives."""
+        while True:
+            await asyncio.sleep(HOLD_S)
+            with suppress(StoreUnavailable):
+                await self._queue.hold(left)
+
+    async def _attend_or_leave(self, vote: Unscored) -> None:
+        """A vote that fails stays with this consumer, and is tried again when it counts as abandoned."""
+        try:
+            await self._attend(vote)
+        except (StoreUnavailable, EngineDead):
+            raise
+        except Exception:
+            log.exception("a vote cannot be scored; another try in %d s", ABANDONED_MS // 1000)
+
+    async def _attend(self, vote: Unscored) -> None:
+        """Score an organic vote's pair unless that was done, and have its user inferred anew."""
+        bundle_id, content, pair = self._bundle.bundle_id, vote.vote, _pair(vote)
+        assert content is not None
+        assert pair is not None
+        if not await self._store.margins.get(bundle_id, [pair]):
+            sides = sorted((content["chosen"], content["rejected"]))
+            try:
+                if await self._store.margins.count_try(bundle_id, pair) > MAX_TRIES:
+                    raise Unscorable(f"{MAX_TRIES} tries have not ended")
+                # Without the profile: the margins are for everybody who is shown this pair.
+                margins = await self.score(content["messages"], sides)
+                if not np.isfinite(margins).all():
+                    raise Unscorable("its margins are not finite")
+            except (RequestError, LayoutError, Unscorable) as error:
+                # Too long for the model, say: such a vote is kept, and says nothing of the user's code.
+                log.warning("a pair cannot be scored, and says nothing of its voters: %s", error)
+                margins = np.zeros(0)
+            await self._store.margins.put(bundle_id, pair, margins)
+        await self._store.votes.touch([content["user_id"]])
+        await self._finish([vote])
+
+    async def _finish(self, votes: Sequence[Unscored]) -> None:
+        if votes:
+            await self._queue.done(votes)
+            metrics.LAG.set(max(0.0, time.time() - min(vote.given_ms for vote in votes) / 1000))
+
+    async def score(self, chat: Sequence[Mapping[str, str]], sides: Sequence[str]) -> Floats:
+        """Offset and slopes [1 + C] of the margin, in nats, of the first side over the second at z.
+
+        Raises as Engine.score_reply does.
+        """
+        bank, user_model = self._bundle.bank, self._bundle.user_model
+        assert bank is not None
+        n = len(bank.mean)
+        cluster = user_model.kind == "cluster"
+        # Clusters: the vertices. Others: one standard deviation of the trained users to each side of the generic one.
+        scale = np.ones(n) if cluster else np.sqrt(np.diag(bank.covariance))
+        ends = [scale[j] * np.eye(n)[j] for j in range(n)]
+        found = np.array([await self._difference(chat, sides, z) for z in ends])
+        metrics.SCORED.inc()
+        if cluster:
+            return np.concatenate([[0.0], found - found @ user_model.generic_code.astype(np.float64)])
+        others = np.array([await self._difference(chat, sides, -z) for z in ends])
+        return np.concatenate([[0.0], (found - others) / (2 * scale)])
+
+    async def _difference(self, chat: Sequence[Mapping[str, str]], sides: Sequence[str], z: Floats) -> float:
+        """How much more likely the first side is than the second for a user at z, in nats."""
+        bank = self._bundle.bank
+        assert bank is not None
+        code = (bank.origin + z @ bank.directions).astype(np.float32)
+        user = UserTokens(self._bundle.user_model.user_tokens(code), self._bundle.bundle_id)
+        prompt = await self._engine.conversations.encode(chat)
+        placed = Placed(prompt, self._bundle.manifest.layout.offset(prompt), user)
+        logps = [await self._politely(placed, side) for side in sides]
+        reduce = np.mean if bank.length_normalized else np.sum
+        return float(reduce(logps[0]) - reduce(logps[1]))
+
+    async def _politely(self, placed: Placed, reply: str) -> list[float]:
+        """Engine.score_reply, and then a pause that keeps to SHARE if anybody waited for a reply meanwhile."""
+        busy, began = self._engine.n_replies > 0, time.monotonic()
+        logps = await self._engine.score_reply(placed, reply)
+        if busy or self._engine.n_replies > 0:
+            await asyncio.sleep((time.monotonic() - began) * (1 / SHARE - 1))
+        return logps
+
+
+def _pair(vote: Unscored) -> str | None:
+    """The pair that a vote compares; None when it was taken back."""
+    content = vote.vote
+    return None if content is None else pair_id(content["messages"], content["chosen"], content["rejected"])

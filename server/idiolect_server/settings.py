@@ -1,0 +1,106 @@
+"""Every setting of the server: read from IDIOLECT_* once at start, checked, frozen, passed down."""
+
+import ipaddress
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from idiolect_server.errors import SettingsError
+from idiolect_server.store.connection import URL
+
+PREFIX = "IDIOLECT_"
+INSTALL_VARIABLES = {"IDIOLECT_GPU"}
+"""Read by docker/install.sh, not by the server."""
+
+DEMO_MODEL = "SmolLM2-135M-Instruct"
+
+
+class Settings(BaseSettings):
+    """The server's settings. Field names are the variables' names, lower case, without the prefix."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+
+    bundle: Path
+    """The bundle folder to serve."""
+    model: str = "demo"
+    """Base model: `demo` (see `make model`), a local folder, or a Hugging Face id."""
+    redis_url: str | None = None
+    """redis://, rediss:// or unix:// URL, or redis+cluster://HOST:PORT,HOST:PORT (rediss+cluster:// with TLS) for any
+    nodes of a Redis Cluster. Without one the server runs its own Redis in the data folder."""
+    data_dir: Path = Path("data")
+    """Where the embedded Redis keeps its append-only file."""
+    cache_dir: Path = Path.home() / ".cache" / "idiolect"
+    """Converted and merged models."""
+    host: str = "127.0.0.1"
+    """Address to listen on. Anything but loopback requires api_keys."""
+    port: int = Field(default=8000, ge=0, le=65535)
+    """Port to listen on."""
+    api_keys: Annotated[tuple[str, ...], NoDecode] = Field(default=(), repr=False)
+    """Comma-separated SHA-256 digests of the accepted API keys; `python -m idiolect_server.keys` makes one."""
+    injection: Literal["passthrough", "mixed"] = "passthrough"
+    """How user tokens enter vLLM; `mixed` is the fallback for models or versions that passthrough does not know."""
+    adapter: Literal["auto", "merged", "live"] = "auto"
+    """Merge the bundle's LoRA into the weights, or serve it beside them. `auto` merges on a CPU."""
+    max_model_len: int | None = Field(default=None, ge=64)
+    """Longest prompt and reply together, in tokens; the model's own limit if unset."""
+    max_num_seqs: int | None = Field(default=None, ge=1, le=1024)
+    """How many requests are computed at once; more wait. vLLM's choice if unset: 128 on a CPU, 1024 on an H100."""
+    dtype: Literal["float32", "bfloat16", "float16"] | None = None
+    """What the model computes in. If unset: float32 on a CPU, the model's own on a GPU. A CPU with AMX or AVX512-BF16
+    writes faster in bfloat16 (docs/engine.md)."""
+    max_body_bytes: int = Field(default=1 << 20, ge=1024)
+    """Largest request body."""
+
+    @field_validator("redis_url")
+    @classmethod
+    def _known_scheme(cls, url: str | None) -> str | None:
+        if url is not None and not URL.fullmatch(url):
+            # Not repeated: it may hold a password.
+            raise ValueError("expected redis://, rediss://, unix://, redis+cluster:// or rediss+cluster://")
+        return url
+
+    @field_validator("api_keys", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("api_keys")
+    @classmethod
+    def _digests(cls, keys: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(re.fullmatch(r"[0-9a-f]{64}", key) for key in keys):
+            raise ValueError("expected SHA-256 digests (64 hex digits), made by `python -m idiolect_server.keys`")
+        return keys
+
+    @model_validator(mode="after")
+    def _no_open_door(self) -> Self:
+        if not self.api_keys and not _is_loopback(self.host):
+            raise ValueError("api_keys is required when host is not a loopback address")
+        return self
+
+    @classmethod
+    def read(cls, env: Mapping[str, str] = os.environ) -> Self:
+        """The settings of the environment. Raises SettingsError, also for an IDIOLECT_* name that does not exist."""
+        names = {PREFIX + name.upper() for name in cls.model_fields} | INSTALL_VARIABLES
+        if unknown := sorted(name for name in env if name.startswith(PREFIX) and name not in names):
+            raise SettingsError(f"unknown setting {unknown[0]}", hint="docs/settings.md lists them all")
+        try:
+            return cls(**{})
+        except ValidationError as error:
+            problems = "; ".join(
+                f"{PREFIX}{'_'.join(map(str, e['loc'])).upper() or '*'}: {e['msg']}" for e in error.errors()
+            )
+            raise SettingsError(problems) from None
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

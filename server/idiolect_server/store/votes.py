@@ -1,0 +1,239 @@
+"""The votes: an append-only stream a shard is the record, and a hash a user says which of them are the user's.
+
+A stream entry holds a whole vote as JSON. Votes leave it only when their user takes them back or is erased.
+"""
+
+import base64
+import binascii
+import hashlib
+import json
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from idiolect.bank import pair_id
+from idiolect_server.errors import IdempotencyConflict, RequestError
+from idiolect_server.store.changes import PUBLISH_CHANGE, Changes
+from idiolect_server.store.codes import READ_CODE, CodeTable
+from idiolect_server.store.connection import N_SHARDS, Connection, call, count, mapped, send, shard
+
+KEY_TTL_S = 30 * 24 * 3600
+STREAM_ID = "[0-9]{1,16}-[0-9]{1,16}"
+
+_RAISE_REVISION = (
+    PUBLISH_CHANGE
+    + """
+local function raise_revision(key)
+  local time = redis.call('TIME')
+  local now = time[1] * 1000000 + time[2]
+  local before = tonumber(redis.call('GET', key) or '0') or 0
+  redis.call('SET', key, string.format('%.0f', math.max(now, before + 1)))
+  publish_change(key, 'changed')
+end
+"""
+)
+"""Revisions are times in microseconds, so that one from before an erasure never comes back."""
+
+_ADD = (
+    _RAISE_REVISION
+    + """
+local seen = redis.call('GET', KEYS[2])
+if seen then
+  return {1, seen, redis.call('GET', KEYS[3]) or '0'}
+end
+local count = redis.call('GET', KEYS[3])
+if count and not string.match(count, '^%d+$') then
+  redis.call('DEL', KEYS[3])
+end
+local id = redis.call('XADD', KEYS[1], '*', 'vote', ARGV[1])
+local made = ARGV[2] .. id
+redis.call('SET', KEYS[2], made, 'EX', ARGV[3])
+redis.call('HSET', KEYS[4], id, ARGV[4])
+raise_revision(KEYS[5])
+return {0, made, tostring(redis.call('INCR', KEYS[3]))}
+"""
+)
+"""Look up the key, append the vote, remember the key and count, in one step: no crash leaves some of them done."""
+
+_TAKE_BACK = (
+    _RAISE_REVISION
+    + """
+local given = redis.call('HGET', KEYS[1], ARGV[1])
+if not given then
+  return -1
+end
+redis.call('HDEL', KEYS[1], ARGV[1])
+redis.call('XDEL', KEYS[2], ARGV[1])
+redis.call('DEL', ARGV[2] .. cjson.decode(given)['key'])
+raise_revision(KEYS[4])
+return redis.call('DECR', KEYS[3])
+"""
+)
+
+_GIVEN = (
+    READ_CODE
+    + """
+return {redis.call('HGETALL', KEYS[1]), redis.call('GET', KEYS[2]), read_code(KEYS[3], ARGV[1])}
+"""
+)
+"""A script, since a cluster's client blocks the event loop in transactions."""
+
+_TOUCH = (
+    _RAISE_REVISION
+    + """
+if redis.call('EXISTS', KEYS[1]) == 1 then
+  raise_revision(KEYS[1])
+end
+"""
+)
+"""The user's votes mean something new. A user who was erased meanwhile stays erased."""
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """An accepted vote. `duplicate` when the same key had brought it before."""
+
+    vote_id: str
+    votes: int
+    duplicate: bool
+
+
+@dataclass(frozen=True)
+class GivenVote:
+    """What inference needs of a vote: the pair (idiolect.bank.pair_id), and whether its first side was preferred."""
+
+    pair_id: str
+    first: bool
+
+
+@dataclass(frozen=True)
+class Given:
+    """All votes of a user by their stream ids, at one revision (0: never voted); the record of the trained code."""
+
+    votes: dict[str, GivenVote]
+    revision: int
+    trained: bytes | None
+
+
+class VoteLog:
+    """Every method raises StoreUnavailable when Redis does not answer in time."""
+
+    def __init__(self, connection: Connection, changes: Changes) -> None:
+        self._redis, self._changes = connection, changes
+
+    async def add(self, user_id: str, key: str, vote: Mapping[str, Any]) -> Receipt:
+        """Append a vote, once for each (user, key).
+
+        Raises IdempotencyConflict when the key came with another vote before. When this raises StoreUnavailable the
+        vote may or may not be stored; repeating it with the same key settles that without counting it twice.
+        """
+        tag = shard(user_id)
+        payload = json.dumps({"user_id": user_id, **vote}, sort_keys=True, ensure_ascii=False)
+        # Not by the bundle: the same request is the same vote when another one is served meanwhile.
+        said = {"user_id": user_id} | {field: value for field, value in vote.items() if field != "bundle_id"}
+        digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:32]
+        name = hashlib.sha256(f"{user_id}\0{key}".encode()).hexdigest()[:32]
+        pair = pair_id(vote["messages"], vote["chosen"], vote["rejected"])
+        given = json.dumps({"pair": pair, "first": vote["chosen"] < vote["rejected"], "key": name})
+        keys = [f"idiolect:{tag}:votes", f"idiolect:{tag}:key:{name}"]
+        keys += [f"idiolect:{tag}:{kind}:{user_id}" for kind in ("count", "given", "revision")]
+        async with mapped():
+            duplicate, made, votes = await call(self._redis, _ADD, keys, payload, digest, KEY_TTL_S, given)
+        self._changes.heard(user_id)
+        seen, stream_id = made.decode()[:32], made.decode()[32:]
+        if seen != digest:
+            raise IdempotencyConflict(
+                "this idempotency key was used for another vote", hint="use a fresh key for each vote"
+            )
+        return Receipt(f"{tag[1:-1]}-{stream_id}", count(votes), bool(duplicate))
+
+    async def take_back(self, user_id: str, vote_id: str) -> int | None:
+        """Remove one vote, as if it had never been given: how many are left; None when the user has no such vote."""
+        tag, (number, _, stream_id) = shard(user_id), vote_id.partition("-")
+        keys = [f"idiolect:{tag}:given:{user_id}", f"idiolect:{tag}:votes"]
+        keys += [f"idiolect:{tag}:count:{user_id}", f"idiolect:{tag}:revision:{user_id}"]
+        if tag != f"{{{number}}}":
+            return None
+        async with mapped():
+            left = int(await call(self._redis, _TAKE_BACK, keys, stream_id, f"idiolect:{tag}:key:"))
+        self._changes.heard(user_id)
+        return None if left < 0 else left
+
+    async def given(self, table: CodeTable, user_id: str) -> Given:
+        """A user's votes, in one round trip and at one moment."""
+        tag, (key, field) = shard(user_id), table.place(user_id)
+        async with mapped():
+            names = [f"idiolect:{tag}:given:{user_id}", f"idiolect:{tag}:revision:{user_id}", key]
+            listed, revision, trained = await call(self._redis, _GIVEN, names, field)
+        votes = dict(zip(listed[::2], listed[1::2], strict=True))
+        ours = {stream_id.decode("ascii", "replace"): _given_vote(value) for stream_id, value in votes.items()}
+        found = {stream_id: vote for stream_id, vote in ours.items() if re.fullmatch(STREAM_ID, stream_id)}
+        return Given({stream_id: vote for stream_id, vote in found.items() if vote}, count(revision), trained)
+
+    async def touch(self, user_ids: Collection[str]) -> None:
+        """Have these users' codes inferred anew: pairs of theirs have been scored."""
+        async with mapped():
+            pipeline = self._redis.pipeline(transaction=False)
+            for user_id in user_ids:
+                call(pipeline, _TOUCH, [f"idiolect:{shard(user_id)}:revision:{user_id}"])
+            await send(pipeline)
+        for user_id in user_ids:
+            self._changes.heard(user_id)
+
+    async def export(self, cursor: str | None, n_entries: int) -> tuple[list[dict[str, Any]], str]:
+        """Votes after `cursor` whose users consented, as training reads them, and the cursor after these.
+
+        Looks at `n_entries` votes at most; when the cursor comes back as it was, there are no more yet.
+        Raises RequestError for a cursor that is not ours.
+        """
+        seen = _decode_cursor(cursor)
+        votes: list[dict[str, Any]] = []
+        left = n_entries
+        for number in range(N_SHARDS):
+            if left == 0:
+                break
+            after = f"({seen[number]}" if number in seen else "-"
+            async with mapped():
+                entries = await self._redis.xrange(f"idiolect:{{{number}}}:votes", min=after, count=left)
+            left -= len(entries)
+            for stream_id, fields in entries:
+                seen[number] = stream_id.decode()
+                vote = parse_vote(fields)
+                if vote is not None and vote.pop("consent", False):
+                    milliseconds = int(seen[number].partition("-")[0])
+                    votes.append({**vote, "vote_id": f"{number}-{seen[number]}", "time": milliseconds / 1000})
+        return votes, _encode_cursor(seen)
+
+
+def parse_vote(fields: Mapping[bytes, bytes]) -> dict[str, Any] | None:
+    """A stream entry's vote; what we did not write is no vote."""
+    try:
+        vote = json.loads(fields[b"vote"])
+    except (ValueError, KeyError):
+        return None
+    return vote if isinstance(vote, dict) and {"user_id", "messages", "chosen", "rejected"} <= vote.keys() else None
+
+
+def _given_vote(value: bytes) -> GivenVote | None:
+    try:
+        fields = json.loads(value)
+        return GivenVote(str(fields["pair"]), bool(fields["first"]))
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _encode_cursor(seen: Mapping[int, str]) -> str:
+    return base64.urlsafe_b64encode(json.dumps(seen, separators=(",", ":"), sort_keys=True).encode()).decode()
+
+
+def _decode_cursor(cursor: str | None) -> dict[int, str]:
+    try:
+        seen = json.loads(base64.urlsafe_b64decode(cursor or "e30="))
+        places = {int(number): str(stream_id) for number, stream_id in seen.items()}
+    except (ValueError, AttributeError, RecursionError, binascii.Error):
+        raise RequestError("cursor: not one of ours", hint="start without a cursor") from None
+    for number, stream_id in places.items():
+        if not (0 <= number < N_SHARDS and re.fullmatch(STREAM_ID, stream_id)):
+            raise RequestError("cursor: not one of ours", hint="start without a cursor")
+    return places

@@ -1,0 +1,77 @@
+"""Idiolect installed from its wheel, in an application that has folders named `server` and `training` itself."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.live import DEMO_BUNDLE, ROOT, free_port, start_server, wait_until_ready
+
+PARTS = ("pyproject.toml", "README.md", "LICENSE", "idiolect", "server", "training/idiolect_training")
+WHERE = """
+import importlib.metadata as m, idiolect_server, idiolect_training, idiolect
+plugin, = m.entry_points(group="vllm.general_plugins", name="idiolect_user_tokens")
+print(idiolect.__file__, idiolect_server.__file__, idiolect_training.__file__, plugin.load().__code__.co_filename)
+"""
+
+
+def run(*command: str | Path, **more: object) -> str:
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, **more)  # type: ignore[call-overload]
+    assert done.returncode == 0, done.stdout + done.stderr
+    return str(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder where the wheel is installed. Built from a copy: a build leaves folders behind."""
+    folder = tmp_path_factory.mktemp("wheel")
+    for part in PARTS:
+        target = folder / "source" / part
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if (ROOT / part).is_dir():
+            shutil.copytree(ROOT / part, target, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(ROOT / part, target)
+    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check")
+    run(*pip, "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", folder, folder / "source")
+    (wheel,) = folder.glob("idiolect-*.whl")
+    run(*pip, "install", "-q", "--no-deps", "--target", folder / "site", wheel)
+    return folder / "site"
+
+
+@pytest.fixture
+def application(tmp_path: Path) -> Path:
+    """A folder with packages of the same names as our folders, which must never be imported."""
+    for name in ("server", "training", "clients", "tests"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise ImportError('the application has its own')\n")
+    return tmp_path
+
+
+def test_the_wheel_has_three_packages_and_nothing_else(installed: Path):
+    found = {path.name for path in installed.iterdir() if path.suffix != ".dist-info"}
+    assert found == {"idiolect", "idiolect_server", "idiolect_training"}
+
+
+def test_a_wheel_serves_beside_an_application_with_folders_of_the_same_names(
+    installed: Path, application: Path, model_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("PYTHONPATH", str(installed))
+    found = run(sys.executable, "-c", WHERE, cwd=application, env=dict(os.environ)).split()
+    assert all(Path(file).is_relative_to(installed) for file in found), found
+    port = free_port()
+    with (application / "log").open("wb") as log:
+        process = start_server(port, log, cwd=application, bundle=str(DEMO_BUNDLE))
+        try:
+            wait_until_ready(f"http://127.0.0.1:{port}", process)
+            request = {"user_id": "short-list-warm-1", "prompt": "What is a compiler?", "max_tokens": 8}
+            answer = httpx.post(f"http://127.0.0.1:{port}/generate", json=request, timeout=120).json()
+        finally:
+            process.terminate()
+            process.wait(60)
+    assert answer["personalization"]["state"] == "stored"
+    assert answer["usage"]["completion_tokens"] > 0
