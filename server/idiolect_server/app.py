@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -13,10 +13,10 @@ from starlette.exceptions import HTTPException
 from idiolect import __version__
 from idiolect.errors import IdiolectError
 from idiolect_server.access import Access
-from idiolect_server.errors import NotFound, RequestError, body, status
+from idiolect_server.errors import NotFound, RequestError, body, first_problem, status
 from idiolect_server.routes import feedback, generate, health, metrics, openai, users
 from idiolect_server.routes import status as server_status
-from idiolect_server.serving import start
+from idiolect_server.serving import Serving, StartEngine, start, start_vllm_engine
 from idiolect_server.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -24,13 +24,13 @@ log = logging.getLogger(__name__)
 ENGINE_WATCH_S = 1.0
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(settings: Settings, start_engine: StartEngine = start_vllm_engine) -> FastAPI:
     """The server as an ASGI application. It answers health at once and the rest when the engine is up."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
         stop = asyncio.Event()
-        running = asyncio.create_task(_run(app, settings, stop))
+        running = asyncio.create_task(_run(app, start(settings, start_engine), stop))
         yield
         stop.set()
         await running
@@ -49,22 +49,19 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
-async def _run(app: FastAPI, settings: Settings, stop: asyncio.Event) -> None:
+async def _run(app: FastAPI, starting: AbstractAsyncContextManager[Serving], stop: asyncio.Event) -> None:
     """Keep everything running until told to stop; an engine that cannot start or dies takes the process with it.
 
     vLLM's engine does not come back within a process, so the supervisor has to start a new one.
     """
     async with AsyncExitStack() as stack:
         try:
-            live = await stack.enter_async_context(start(settings))
+            live = await stack.enter_async_context(starting)
         except Exception as error:
             log.error("cannot start: %s", error, exc_info=not isinstance(error, IdiolectError))
             _give_up(app)
             return
         app.state.serving = live
-        log.info("serving bundle %s", live.bundle.bundle_id)
-        if live.learner.why_not is not None:
-            log.warning("votes do not count: %s", live.learner.why_not)
         while not stop.is_set():
             try:
                 await asyncio.wait_for(stop.wait(), ENGINE_WATCH_S)
@@ -102,10 +99,5 @@ async def _answer_unexpected(request: Request, error: Exception) -> JSONResponse
 
 
 async def _answer_invalid(request: Request, error: Exception) -> JSONResponse:
-    """The first thing that is wrong, without repeating the input (which may be huge, or not printable)."""
     assert isinstance(error, RequestValidationError)
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"] if part != "body")
-    reason = str(first["msg"]).removeprefix("Value error, ")
-    message = f"{where}: {reason}" if where else reason
-    return await _answer_error(request, RequestError(message.encode("utf-8", "replace").decode()[:500]))
+    return await _answer_error(request, RequestError(first_problem(error.errors())))

@@ -1,5 +1,8 @@
 """What the service can answer with when it cannot answer, and the one table from error to HTTP status."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from idiolect.errors import BundleError, IdiolectError, LayoutError, UserCodeError
 
 
@@ -110,6 +113,15 @@ STATUS: dict[type[IdiolectError], int] = {
     IdiolectError: 500,
 }
 """Error -> HTTP status, looked up along the error's base classes."""
+
+
+def first_problem(errors: Sequence[Mapping[str, Any]]) -> str:
+    """The first of pydantic's errors in words, without the input, which may be huge or not printable."""
+    first = errors[0]
+    where = ".".join(str(part) for part in first["loc"] if part != "body")
+    reason = str(first["msg"]).removeprefix("Value error, ")
+    message = f"{where}: {reason}" if where else reason
+    return message.encode("utf-8", "replace").decode()[:500]
 
 
 def status(error: IdiolectError) -> int:

@@ -8,8 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from idiolect.text import Text
 from idiolect.user_model import Kind
-from idiolect_server.knowledge import Effect, NoQuestion
-from idiolect_server.personalize import Personalization, State
+from idiolect_server.users.knowledge import Effect, NoQuestion, State
 
 MAX_USER_ID_CHARS = 256
 MAX_MESSAGES = 256
@@ -140,10 +139,6 @@ class PersonalizationInfo(_Response):
     state: State
     bundle: str
     votes: int | None
-
-    @classmethod
-    def of(cls, personalization: Personalization) -> Self:
-        return cls(state=personalization.state, bundle=personalization.bundle_id, votes=personalization.votes)
 
 
 class Usage(_Response):

@@ -26,8 +26,10 @@ import numpy as np
 from vllm.v1.engine.async_llm import AsyncLLM
 
 from idiolect.bundle import Bundle
-from idiolect_server.engine.engine import Engine, EngineConfig, Sampling, engine_args, start_vllm
-from idiolect_server.engine.injection import Placed, UserTokens
+from idiolect_server.engine.base import EngineConfig, Sampling
+from idiolect_server.engine.launch import engine_args, start_vllm
+from idiolect_server.engine.vllm import VllmEngine
+from idiolect_server.prompt import Placed, UserTokens
 from idiolect_training.demo_model import demo_model
 from tests.bench.length_users import first_sentences
 from tests.bench.load import Window, full, paired
@@ -59,7 +61,7 @@ class Side:
 
     def __init__(self, arguments: Mapping[str, Any], env: Mapping[str, str]) -> None:
         bundle = Bundle.read(DEMO_BUNDLE)
-        config = EngineConfig(model=str(demo_model()), bundle_id=bundle.bundle_id)
+        config = EngineConfig(model=str(demo_model()))
         args = replace(engine_args(config), **arguments)
         before = dict(os.environ)
         os.environ.update(env)
@@ -70,7 +72,7 @@ class Side:
         finally:
             os.environ.clear()
             os.environ.update(before)
-        self.engine, self._layout = Engine(llm, config), bundle.manifest.layout
+        self.engine, self._layout = VllmEngine(llm, config), bundle.manifest.layout
         rows = bundle.user_model.user_tokens(bundle.codes[0])
         jitter = np.random.default_rng(0).normal(size=(N_REQUESTS, *rows.shape)).astype(np.float32)
         self._users = [UserTokens(rows + 1e-3 * one, bundle.bundle_id) for one in jitter]

@@ -34,12 +34,14 @@ from vllm.v1.engine import EngineCoreRequest
 from vllm.v1.request import Request
 from vllm.v1.serial_utils import MsgpackDecoder, MsgpackEncoder
 
-from idiolect_server.engine.engine import Engine, EngineConfig, Sampling
-from idiolect_server.engine.injection import Placed, UserTokens
-from idiolect_server.learner import Learner
-from idiolect_server.personalize import Personalizer
+from idiolect_server.engine.base import EngineConfig, Sampling
+from idiolect_server.engine.vllm import VllmEngine
+from idiolect_server.prompt import Placed, UserTokens
 from idiolect_server.store.codes import CodeTable
 from idiolect_server.store.store import Store
+from idiolect_server.users.cache import UserCache
+from idiolect_server.users.learner import Learner
+from idiolect_server.users.personalizer import Personalizer
 from idiolect_training.demo_model import demo_model
 from tests.bench.load import everyone
 from tests.bench.sides import many_users
@@ -71,7 +73,7 @@ def _cpu_s(pid: int) -> float:
 class Host:
     """Requests with and without a user."""
 
-    def __init__(self, engine: Engine, personalizer: Personalizer, redis_pid: int) -> None:
+    def __init__(self, engine: VllmEngine, personalizer: Personalizer, redis_pid: int) -> None:
         self._engine, self._personalizer, self._redis_pid = engine, personalizer, redis_pid
         self._rng = np.random.default_rng(0)
         self._users = everyone(N_USERS)
@@ -126,9 +128,11 @@ async def measure(folder: Path, store_process: Redis) -> dict[str, Any]:
     store, table = Store(store_process.url), CodeTable.of(bundle)
     await store.load_codes(table, bundle.user_ids, bundle.codes)
     watching = asyncio.create_task(store.changes.watch())
-    engine = await Engine.start(EngineConfig(model=str(model), bundle_id=bundle.bundle_id))
+    engine = await VllmEngine.start(EngineConfig(model=str(model)))
+    cache = UserCache(store.changes)
+    cache.add(bundle.bundle_id)
     assert store_process.process is not None
-    host = Host(engine, Personalizer(bundle, store, Learner(bundle, store)), store_process.process.pid)
+    host = Host(engine, Personalizer(bundle, store, Learner(bundle, store), cache), store_process.process.pid)
     found: dict[str, Any] = {}
     try:
         cases = list(itertools.product(CALLERS, LENGTHS))

@@ -47,7 +47,7 @@ N_ANSWERS = (0, 1, 2, 4, 5, 8, 16, 32)
 N_USERS, N_DRAWS = 24, 10
 FLIPS = (0.0, 0.1, 0.25)
 LEAST_GAIN = 0.02
-"""As in idiolect_server/learner.py."""
+"""As in idiolect_server/users/learner.py."""
 Key = tuple[str, str, str]
 Signs = NDArray[np.float64]
 """+1 where `first` is preferred, -1 where `second` is, 0 where the user does not mind."""

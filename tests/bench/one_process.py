@@ -9,7 +9,7 @@ import runpy
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.utils.ompmultiprocessing import OMPProcessManager
 
-from idiolect_server.engine.engine import INTEL_OPENMP
+from idiolect_server.engine.launch import INTEL_OPENMP
 from idiolect_training.demo_model import demo_model
 
 EXECUTOR = "vllm.v1.executor.uniproc_executor.UniProcExecutor"

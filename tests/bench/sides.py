@@ -19,7 +19,7 @@ from idiolect.bundle import Bundle, write_bundle
 from idiolect.layout import Placement
 from idiolect.manifest import AdapterWeights
 from idiolect.user_model import UserModel
-from idiolect_server.engine.engine import CPU_STEP_TOKENS, FEW_CORES, INTEL_OPENMP
+from idiolect_server.engine.launch import CPU_STEP_TOKENS, FEW_CORES, INTEL_OPENMP
 from idiolect_training.demo_model import demo_model
 from tests.bench import one_process
 from tests.bench.load import Body

@@ -26,8 +26,9 @@ from uuid import uuid4
 import httpx
 
 from idiolect.bundle import Bundle
-from idiolect_server.engine.engine import Engine, EngineConfig, Sampling
-from idiolect_server.engine.injection import Placed, UserTokens
+from idiolect_server.engine.base import EngineConfig, Sampling
+from idiolect_server.engine.vllm import VllmEngine
+from idiolect_server.prompt import Placed, UserTokens
 from idiolect_training.demo_model import demo_model
 from tests.bench.load import Window, drive, everyone, full, paired, uniform, zipf
 from tests.bench.sides import MAX_NUM_SEQS, chat_body, conversation, generate_body, many_users, ours, vllm_serve
@@ -117,7 +118,7 @@ async def flat(url: str) -> dict[str, Any]:
 
 async def in_process(model: str, bundle: Bundle, max_tokens: int) -> dict[str, Any]:
     """Our engine with the bundle's users over the same engine without, the same prompts."""
-    engine = await Engine.start(EngineConfig(model=model, bundle_id=bundle.bundle_id, max_num_seqs=MAX_NUM_SEQS))
+    engine = await VllmEngine.start(EngineConfig(model=model, max_num_seqs=MAX_NUM_SEQS))
     layout, numbers, sampling = bundle.manifest.layout, itertools.count(), Sampling(max_tokens=max_tokens)
     users = [UserTokens(bundle.user_model.user_tokens(code), bundle.bundle_id) for code in bundle.codes]
 

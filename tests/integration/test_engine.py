@@ -3,7 +3,7 @@
 import asyncio
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -16,9 +16,12 @@ from safetensors.torch import load_file
 from idiolect.bundle import Bundle
 from idiolect.layout import Layout
 from idiolect.merge import merge_bundle
-from idiolect_server.engine.engine import INTEL_OPENMP, Engine, EngineConfig, Sampling
-from idiolect_server.engine.injection import INJECTIONS, Placed, UserTokens
+from idiolect_server.engine.base import Adapter, Chunk, EngineConfig, Sampling
+from idiolect_server.engine.injection import INJECTIONS
+from idiolect_server.engine.launch import INTEL_OPENMP
 from idiolect_server.engine.time_slice import LONGEST_NS, get_turn
+from idiolect_server.engine.vllm import VllmEngine
+from idiolect_server.prompt import Placed, UserTokens
 from idiolect_training.batch import Pair, collate
 from idiolect_training.config import RunConfig
 from idiolect_training.policy import Policy
@@ -51,12 +54,16 @@ def policy(demo_bundle: Bundle) -> Policy:
 class Running:
     """An engine and the loop that it lives in."""
 
-    engine: Engine
+    engine: VllmEngine
+    adapter: Adapter | None
     loop: asyncio.AbstractEventLoop
     label: str
 
     def run(self, awaitable):
         return self.loop.run_until_complete(awaitable)
+
+    def generate(self, placed: Placed, sampling: Sampling, name: str) -> AsyncGenerator[Chunk, None]:
+        return self.engine.generate(placed, sampling, name, adapter=self.adapter)
 
     def encode(self, messages: list[dict[str, str]]) -> list[int]:
         return self.run(self.engine.conversations.encode(messages))
@@ -65,14 +72,14 @@ class Running:
 @pytest.fixture(scope="module", params=[f"{i}-{w}" for i in INJECTIONS for w in ("merged", "adapter")])
 def running(request, demo_bundle: Bundle, model_path: Path, tmp_path_factory) -> Iterator[Running]:
     injection, weights = request.param.split("-")
-    model, adapter = model_path, demo_bundle.adapter_path
+    model, adapter = model_path, Adapter(demo_bundle.bundle_id, demo_bundle.path / "adapter")
     if weights == "merged":
         merged = merge_bundle(demo_bundle, model_path, tmp_path_factory.mktemp("merged") / "bundle")
         model, adapter = merged.model_path, None
-    config = EngineConfig(str(model), adapter, demo_bundle.bundle_id, injection, max_model_len=2048, max_num_seqs=32)
+    config = EngineConfig(str(model), adapter, injection=injection, max_model_len=2048, max_num_seqs=32)
     loop = asyncio.new_event_loop()
-    engine = loop.run_until_complete(Engine.start(config))
-    yield Running(engine, loop, request.param)
+    engine = loop.run_until_complete(VllmEngine.start(config))
+    yield Running(engine, adapter, loop, request.param)
     engine.close()
     loop.run_until_complete(asyncio.sleep(0))
     loop.close()
@@ -110,7 +117,7 @@ def test_log_probabilities_equal_the_trainers(running: Running, policy: Policy, 
     worst = 0.0
     for number, (tokens, prompt, reply) in enumerate(triples(demo_bundle, running)):
         placed = Placed([*prompt, *reply], layout.offset(prompt), tokens)
-        served = running.run(running.engine.score(placed, len(prompt), f"score-{number}"))
+        served = running.run(running.engine.score(placed, len(prompt), f"score-{number}", running.adapter))
         assert len(served) == len(reply)
         worst = max(worst, *apart(policy, placed, len(prompt), served))
     assert worst <= TOLERANCE
@@ -130,7 +137,7 @@ def test_plain_and_personalized_requests_share_a_batch(running: Running, demo_bu
 
     async def reply(placed: Placed, name: str) -> list[int]:
         sampling = Sampling(max_tokens=8)
-        return [t async for chunk in running.engine.generate(placed, sampling, name) for t in chunk.token_ids]
+        return [t async for chunk in running.generate(placed, sampling, name) for t in chunk.token_ids]
 
     async def together() -> list[list[int]]:
         return list(await asyncio.gather(*(reply(placed, f"both-{i}") for i, placed in enumerate(requests))))
@@ -147,7 +154,7 @@ def test_seeded_replies_do_not_depend_on_how_their_prompts_are_cut(running: Runn
 
     async def reply(number: int, name: str) -> list[int]:
         sampling = Sampling(max_tokens=6, temperature=1.0, seed=number)
-        chunks = running.engine.generate(Placed(prompts[number]), sampling, f"{name}-{number}")
+        chunks = running.generate(Placed(prompts[number]), sampling, f"{name}-{number}")
         return [token async for chunk in chunks for token in chunk.token_ids]
 
     async def together() -> list[list[int]]:
@@ -171,7 +178,7 @@ def test_a_shared_system_prompt_is_computed_once(running: Running, demo_bundle: 
 
     async def cached(placed: Placed, name: str) -> int:
         n = 0
-        async for chunk in running.engine.generate(placed, Sampling(max_tokens=1), name):
+        async for chunk in running.generate(placed, Sampling(max_tokens=1), name):
             n = chunk.n_cached_tokens
         return n
 
@@ -226,12 +233,12 @@ def test_bfloat16_is_close(policy: Policy, demo_bundle: Bundle, model_path: Path
     if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         pytest.skip("this processor does not compute in bfloat16")
     merged = merge_bundle(demo_bundle, model_path, tmp_path / "bundle")
-    config = EngineConfig(str(merged.model_path), bundle_id=demo_bundle.bundle_id, max_model_len=2048, dtype="bfloat16")
+    config = EngineConfig(str(merged.model_path), max_model_len=2048, dtype="bfloat16")
     loop = asyncio.new_event_loop()
-    engine = loop.run_until_complete(Engine.start(config))
+    engine = loop.run_until_complete(VllmEngine.start(config))
     try:
         assert engine.llm.model_config.dtype == torch.bfloat16
-        layout, running, found = demo_bundle.manifest.layout, Running(engine, loop, "bfloat16"), []
+        layout, running, found = demo_bundle.manifest.layout, Running(engine, None, loop, "bfloat16"), []
         for tokens, prompt, reply in triples(demo_bundle, running):
             placed = Placed([*prompt, *reply], layout.offset(prompt), tokens)
             served = running.run(engine.score(placed, len(prompt), f"score-{len(found)}"))

@@ -13,12 +13,13 @@ import redis
 
 from idiolect.bank import pair_id
 from idiolect.bundle import Bundle
-from idiolect_server.learner import Learner
-from idiolect_server.personalize import Personalizer
 from idiolect_server.store.codes import CodeTable
 from idiolect_server.store.connection import shard
 from idiolect_server.store.record import encode_code
 from idiolect_server.store.store import Store
+from idiolect_server.users.cache import UserCache
+from idiolect_server.users.learner import Learner
+from idiolect_server.users.personalizer import Personalizer
 from tests.live import Redis
 from tests.unit.bundles import small_bundle, with_bank
 
@@ -30,7 +31,9 @@ class Replica:
 
     def __init__(self, url: str, bundle: Bundle) -> None:
         self.store = Store(url)
-        self.users = Personalizer(bundle, self.store, Learner(bundle, self.store))
+        cache = UserCache(self.store.changes)
+        cache.add(bundle.bundle_id)
+        self.users = Personalizer(bundle, self.store, Learner(bundle, self.store), cache)
 
 
 @asynccontextmanager

@@ -9,6 +9,8 @@ import pytest
 
 from tests.live import ROOT
 
+HEAVY = ("torch", "vllm", "transformers", "pyarrow")
+
 
 def imports(path: Path) -> set[str]:
     names = set()
@@ -54,6 +56,17 @@ def test_each_library_has_one_room(library: str, room: str):
 def test_a_bundle_can_be_read_without_torch():
     code = "import sys; sys.modules['torch'] = None; import idiolect.bundle, idiolect.merge"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+SERVICE = "app", "serving", "wire", "reply", "releases.registry", "users.personalizer", "store.store", "routes.generate"
+
+
+def test_the_service_imports_no_engine_until_it_starts_one():
+    """Neither vLLM nor what it brings: routes, stores and users are tested, and commands answer, within seconds."""
+    modules = ", ".join(f"idiolect_server.{name}" for name in SERVICE)
+    code = f"import sys, {modules}; print([name for name in {HEAVY} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_no_file_grows_beyond_one_screenful_of_ideas():

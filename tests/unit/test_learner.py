@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from idiolect_server.learner import DAY_MS, MAX_DAILY_VOTES, Learner
 from idiolect_server.store.store import Store
 from idiolect_server.store.votes import Given, GivenVote
+from idiolect_server.users.learner import DAY_MS, MAX_DAILY_VOTES, Learner
 from tests.unit.bundles import small_bundle, with_bank
 
 

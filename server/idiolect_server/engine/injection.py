@@ -5,11 +5,8 @@
 prompt length x H. Both give the same tokens; a vLLM upgrade that breaks one leaves the other.
 """
 
-import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Protocol, get_args
 
 import numpy as np
 import torch
@@ -22,48 +19,15 @@ from vllm.multimodal.inputs import (
     PlaceholderRange,
 )
 
-from idiolect.user_model import Array
+from idiolect_server.engine.base import InjectionName
 from idiolect_server.engine.plugin import ARCHITECTURES
+from idiolect_server.prompt import Placed
 
-InjectionName = Literal["passthrough", "mixed"]
 INJECTIONS: tuple[InjectionName, ...] = get_args(InjectionName)
 
 MODALITY = "prompt_embeds"
 PLACEHOLDER_ID = 0
 """An id inside every vocabulary, so that penalties and gathers stay in range."""
-
-
-@dataclass(frozen=True, eq=False)
-class UserTokens:
-    """Checked soft tokens of one user, float32 [T_u, H], and what identifies them to the KV cache.
-
-    `bundle_id` is part of the identity: equal numbers under another bundle never share cached keys and values.
-    """
-
-    rows: Array
-    bundle_id: str
-
-    @cached_property
-    def digest(self) -> str:
-        return hashlib.sha256(self.bundle_id.encode() + self.rows.tobytes()).hexdigest()
-
-
-@dataclass(frozen=True)
-class Placed:
-    """A tokenized prompt and where its user tokens go; `user_tokens` None is a plain prompt."""
-
-    token_ids: Sequence[int]
-    offset: int = 0
-    user_tokens: UserTokens | None = None
-
-    @property
-    def n_tokens(self) -> int:
-        return len(self.token_ids) + (0 if self.user_tokens is None else len(self.user_tokens.rows))
-
-    def with_placeholders(self) -> list[int]:
-        """Token ids with PLACEHOLDER_ID where a user token stands, [n_tokens]."""
-        n = self.n_tokens - len(self.token_ids)
-        return [*self.token_ids[: self.offset], *[PLACEHOLDER_ID] * n, *self.token_ids[self.offset :]]
 
 
 class Injection(Protocol):
@@ -96,7 +60,7 @@ class PassThrough:
         rows = torch.from_numpy(placed.user_tokens.rows).to(dtype)
         item = MultiModalKwargsItem({"embedding": MultiModalFieldElem(data=rows, field=MultiModalBatchedField())})
         return mm_input(
-            placed.with_placeholders(),
+            with_placeholders(placed),
             MultiModalKwargsItems({MODALITY: [item]}),
             {MODALITY: [placed.user_tokens.digest]},
             {MODALITY: [PlaceholderRange(offset=placed.offset, length=len(rows))]},
@@ -117,7 +81,7 @@ class Mixed:
     def engine_input(self, placed: Placed, dtype: torch.dtype) -> Any:
         if placed.user_tokens is None:
             return tokens_input(list(placed.token_ids))
-        ids = placed.with_placeholders()
+        ids = with_placeholders(placed)
         rows = placed.user_tokens.rows
         # Rows of token positions are hashed into the prefix cache too: exactly zero, or nothing would be shared.
         embeds = torch.zeros(len(ids), rows.shape[1], dtype=dtype)
@@ -130,3 +94,9 @@ class Mixed:
 def build_injection(name: InjectionName) -> Injection:
     """The injection of that name."""
     return PassThrough() if name == "passthrough" else Mixed()
+
+
+def with_placeholders(placed: Placed) -> list[int]:
+    """Token ids with PLACEHOLDER_ID where a user token stands, [n_tokens]."""
+    n = placed.n_tokens - len(placed.token_ids)
+    return [*placed.token_ids[: placed.offset], *[PLACEHOLDER_ID] * n, *placed.token_ids[placed.offset :]]

@@ -5,28 +5,27 @@ Two steps are ours: between rendering and generating, the prompt gets the tokens
 engine or bring tensors from outside is refused first.
 """
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextvars import ContextVar
 from typing import Any
 
+from pydantic import ValidationError
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest, ChatCompletionResponse
 from vllm.entrypoints.openai.chat_completion.serving import OpenAIServingChat
 from vllm.entrypoints.openai.models.protocol import BaseModelPath
 from vllm.entrypoints.openai.models.serving import OpenAIServingModels
 from vllm.entrypoints.serve.engine.protocol import ErrorResponse
 from vllm.entrypoints.serve.exception_handling.error_response import create_error_response
+from vllm.lora.request import LoRARequest
 from vllm.renderers.online_renderer import OnlineRenderer
+from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
 from idiolect.errors import IdiolectError
 from idiolect.layout import Layout
 from idiolect.profile import with_profile
-from idiolect_server import metrics
-from idiolect_server.engine.engine import Engine
-from idiolect_server.engine.injection import Placed, UserTokens
-from idiolect_server.errors import EngineDead, RequestError
-
-__all__ = ["ChatCompletionRequest", "OpenAI"]
+from idiolect_server.errors import EngineDead, RequestError, first_problem
+from idiolect_server.prompt import Placed, UserTokens
 
 MAX_CHOICES = 8
 
@@ -37,9 +36,15 @@ _user_tokens: ContextVar[UserTokens | None] = ContextVar("user_tokens", default=
 class OpenAI:
     """vLLM's OpenAI layer over one engine."""
 
-    def __init__(self, engine: Engine, layout: Layout, name: str) -> None:
-        llm = engine.llm
-        models = OpenAIServingModels(llm, [BaseModelPath(name=name, model_path=engine.config.model)])
+    def __init__(
+        self,
+        llm: AsyncLLM,
+        engine_input: Callable[[Placed], Any],
+        layout: Layout,
+        name: str,
+        lora_request: LoRARequest | None,
+    ) -> None:
+        models = OpenAIServingModels(llm, [BaseModelPath(name=name, model_path=llm.model_config.model)])
         renderer = OnlineRenderer(
             model_config=llm.model_config,
             renderer=llm.renderer,
@@ -58,12 +63,13 @@ class OpenAI:
             chat_template_content_format="string",
             enable_prompt_tokens_details=True,
         )
-        self._chat.engine, self._chat.layout = engine, layout
+        self._chat.engine_input, self._chat.layout, self._chat.lora_request = engine_input, layout, lora_request
 
     async def chat(
-        self, request: ChatCompletionRequest, user_tokens: UserTokens, profile: str | None = None
+        self, body: dict[str, Any], user_tokens: UserTokens, profile: str | None = None
     ) -> tuple[int, dict[str, Any] | AsyncGenerator[str, None]]:
-        """Status and answer: a JSON object, or the lines of an event stream."""
+        """Raises RequestError, also for a body that is none of the protocol."""
+        request = _parse(body)
         token = _user_tokens.set(user_tokens)
         try:
             _check(request)
@@ -92,8 +98,9 @@ class OpenAI:
 
 
 class _PersonalChat(OpenAIServingChat):  # type: ignore[misc]
-    engine: Engine
+    engine_input: Callable[[Placed], Any]
     layout: Layout
+    lora_request: LoRARequest | None
 
     async def render_chat_request(self, request: ChatCompletionRequest) -> Any:
         """vLLM's rendered prompts, each with the current user's tokens in its place."""
@@ -105,21 +112,27 @@ class _PersonalChat(OpenAIServingChat):  # type: ignore[misc]
 
     def _place(self, rendered: Any) -> Any:
         ids = rendered["prompt_token_ids"]
-        metrics.REQUESTS.labels("reply").inc()
         placed = Placed(ids, self.layout.offset(ids), _user_tokens.get())
         # Equal salts keep sharing; a caller's own salt still isolates what the caller wants isolated.
         salted = {"cache_salt": rendered["cache_salt"]} if rendered.get("cache_salt") else {}
-        return {**self.engine.engine_input(placed), **salted}
+        return {**self.engine_input(placed), **salted}
 
     def _maybe_get_adapters(self, request: Any, supports_default_mm_loras: bool = False) -> Any:
         """Every request is served with the bundle's adapter, under the base model's name."""
-        return self.engine.lora_request
+        return self.lora_request
 
 
 def _flat(message: Any) -> Any:
     """The message with text parts joined, as vLLM would join them."""
     parts = message["content"] if isinstance(message.get("content"), list) else None
     return message if parts is None else {**message, "content": "\n".join(part["text"] for part in parts)}
+
+
+def _parse(body: dict[str, Any]) -> ChatCompletionRequest:
+    try:
+        return ChatCompletionRequest.model_validate(body)
+    except ValidationError as error:
+        raise RequestError(first_problem(error.errors())) from None
 
 
 def _check(request: ChatCompletionRequest) -> None:

@@ -12,8 +12,10 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from idiolect.bank import pair_id
 from idiolect_server import metrics
 from idiolect_server.errors import RequestError, StoreUnavailable, UnknownGeneration
-from idiolect_server.serving import Serving, serving
+from idiolect_server.releases.release import Release
+from idiolect_server.serving import Leased, serving
 from idiolect_server.store.parquet import to_parquet
+from idiolect_server.store.store import Store
 from idiolect_server.wire import FeedbackRequest, FeedbackResponse, as_chat
 
 router = APIRouter()
@@ -26,20 +28,23 @@ MAX_EXPORT = 10_000
 async def feedback(
     request: FeedbackRequest,
     http: Request,
+    release: Leased,
     idempotency_key: Annotated[str | None, Header(min_length=1, max_length=256)] = None,
 ) -> FeedbackResponse:
     """Store one comparison. Repeat it with the same Idempotency-Key after any failure: it counts once."""
-    live, began = serving(http.app), time.perf_counter()
+    store, began = serving(http.app).store, time.perf_counter()
     pair = "bank" if request.question_id else "organic"
-    vote = await _vote(live, request)
-    receipt = await live.store.votes.add(request.user_id, idempotency_key or uuid.uuid4().hex, vote)
+    vote = await _vote(store, release, request)
+    receipt = await store.votes.add(request.user_id, idempotency_key or uuid.uuid4().hex, vote)
     if not receipt.duplicate:
         metrics.VOTES.labels(pair).inc()
     answer = FeedbackResponse(vote_id=receipt.vote_id, votes=receipt.votes, duplicate=receipt.duplicate)
     # The vote is safe: when this fails, the next request of the user makes up for it. After a duplicate too: what
     # brought the vote before may have failed here.
     with suppress(StoreUnavailable):
-        learnt = await live.learner.learn(request.user_id, pair_id(vote["messages"], vote["chosen"], vote["rejected"]))
+        learnt = await release.learner.learn(
+            request.user_id, pair_id(vote["messages"], vote["chosen"], vote["rejected"])
+        )
         n_effective = 0 if learnt.known is None else learnt.known.effective_votes
         answer = answer.model_copy(
             update={"state": learnt.state, "effective_votes": n_effective, "effect": learnt.effect}
@@ -68,12 +73,12 @@ async def export(
     return Response(lines, media_type="application/x-ndjson", headers=headers)
 
 
-async def _vote(live: Serving, request: FeedbackRequest) -> dict[str, Any]:
+async def _vote(store: Store, release: Release, request: FeedbackRequest) -> dict[str, Any]:
     """The vote to store: the request, with what its ids stand for."""
     chosen, rejected, profile = request.chosen, request.rejected, None
     if request.chosen_generation_id is not None and request.rejected_generation_id is not None:
-        generation = await _generation(live, request.user_id, request.chosen_generation_id)
-        other = await _generation(live, request.user_id, request.rejected_generation_id)
+        generation = await _generation(store, request.user_id, request.chosen_generation_id)
+        other = await _generation(store, request.user_id, request.rejected_generation_id)
         if generation["messages"] != other["messages"]:
             raise RequestError("the two generations reply to different prompts")
         chosen, rejected = generation["text"], other["text"]
@@ -81,12 +86,12 @@ async def _vote(live: Serving, request: FeedbackRequest) -> dict[str, Any]:
             raise RequestError("the two generations cannot be compared: they are equal, or one is empty")
         messages, profile = generation["messages"], generation["profile"]
     elif request.question_id is not None:
-        question = live.learner.question(request.question_id)
+        question = release.learner.question(request.question_id)
         if {chosen, rejected} != {question.first, question.second}:
             raise RequestError("chosen and rejected are not the two replies of the question")
         messages = [dict(message) for message in question.messages]
     elif request.generation_id is not None:
-        generation = await _generation(live, request.user_id, request.generation_id)
+        generation = await _generation(store, request.user_id, request.generation_id)
         messages, profile = generation["messages"], generation["profile"]
     else:
         messages = as_chat(request.prompt, request.messages)
@@ -96,13 +101,13 @@ async def _vote(live: Serving, request: FeedbackRequest) -> dict[str, Any]:
         "chosen": chosen,
         "rejected": rejected,
         "generation_id": request.generation_id or request.chosen_generation_id,
-        "bundle_id": live.bundle.bundle_id,
+        "bundle_id": release.bundle_id,
         "consent": request.consent,
     }
 
 
-async def _generation(live: Serving, user_id: str, generation_id: str) -> dict[str, Any]:
-    generation: dict[str, Any] | None = await live.store.generations.get(user_id, generation_id)
+async def _generation(store: Store, user_id: str, generation_id: str) -> dict[str, Any]:
+    generation: dict[str, Any] | None = await store.generations.get(user_id, generation_id)
     if generation is None:
         raise UnknownGeneration(f"generation {generation_id} is not known", hint="send prompt or messages instead")
     return generation

@@ -1,10 +1,7 @@
-"""POST /generate: one personalized reply, whole or streamed."""
+"""POST /generate: one personalized reply, whole or streamed, or two to compare."""
 
 import asyncio
 import json
-import logging
-import time
-import uuid
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from dataclasses import replace
@@ -14,15 +11,13 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from idiolect.errors import IdiolectError
 from idiolect.profile import with_profile
-from idiolect_server.engine.engine import Chunk, Sampling
-from idiolect_server.engine.injection import Placed
+from idiolect_server.engine.base import Sampling
 from idiolect_server.errors import PromptTooLong, StoreUnavailable, body
-from idiolect_server.personalize import Personalization
+from idiolect_server.reply import Asked, Reply
 from idiolect_server.routes.caller import unless_caller_leaves
-from idiolect_server.serving import Serving, serving
+from idiolect_server.serving import Leased, serving
 from idiolect_server.wire import CandidatesResponse, GenerateRequest, GenerateResponse, PersonalizationInfo, Usage
 
-log = logging.getLogger(__name__)
 router = APIRouter()
 
 EXPLORING_TEMPERATURE = 0.8
@@ -30,14 +25,13 @@ EXPLORING_TEMPERATURE = 0.8
 
 
 @router.post("/generate", response_model=GenerateResponse | CandidatesResponse)
-async def generate(request: GenerateRequest, http: Request) -> Response:
+async def generate(request: GenerateRequest, http: Request, release: Leased) -> Response:
     """A reply in the way that `user_id` prefers. Streams server-sent events when `stream` is true."""
     live = serving(http.app)
-    who = await live.personalizer.find(request.user_id)
-    request = request.model_copy(update={"profile": request.profile or who.profile})
-    token_ids = await live.engine.conversations.encode(with_profile(request.chat(), request.profile))
-    offset = live.bundle.manifest.layout.offset(token_ids)
-    placed = Placed(token_ids, offset, who.user_tokens)
+    who = await release.personalizer.find(request.user_id)
+    asked = Asked(request.user_id, request.chat(), request.profile or who.profile)
+    token_ids = await live.engine.conversations.encode(with_profile(asked.chat, asked.profile))
+    placed = release.place(token_ids, who.user_tokens)
     if placed.n_tokens >= live.engine.max_model_len:
         # Before the first byte, so that a stream too answers with a status.
         raise PromptTooLong(
@@ -49,129 +43,81 @@ async def generate(request: GenerateRequest, http: Request) -> Response:
         top_p=request.top_p,
         seed=request.seed,
         stop=request.stop,
-        frequency_penalty=live.frequency_penalty if request.frequency_penalty is None else request.frequency_penalty,
+        frequency_penalty=release.frequency_penalty if request.frequency_penalty is None else request.frequency_penalty,
     )
-    reply = Reply(live, request, placed, sampling, who)
+    reply = Reply(live, release, asked, who, placed, sampling)
     if request.stream:
-        return EventSourceResponse(reply.events(), ping=15)
+        return EventSourceResponse(_events(reply), ping=15)
     if request.candidates > 1:
         return await _pair(http, reply, await _other(reply))
-    return await reply.whole(http)
+    if not await _made(http, reply):
+        return Response(status_code=499)
+    return Response(_response(reply).model_dump_json(), media_type="application/json")
 
 
-async def _other(first: "Reply") -> "Reply":
+async def _other(first: Reply) -> Reply:
     """A second reply to compare with the first: drawn, and for a code that the user may have just as well."""
-    live, request = first.live, first.request
-    who = first.who
-    if request.user_id is not None:
+    who, user_id = first.who, first.asked.user_id
+    if user_id is not None:
         with suppress(StoreUnavailable):
-            who = await live.personalizer.explore(request.user_id, who)
+            who = await first.release.personalizer.explore(user_id, who)
     seed = None if first.sampling.seed is None else (first.sampling.seed + 1) % (1 << 63)
     temperature = max(first.sampling.temperature, EXPLORING_TEMPERATURE)
     sampling = replace(first.sampling, temperature=temperature, seed=seed)
-    return Reply(live, request, replace(first.placed, user_tokens=who.user_tokens), sampling, who)
+    placed = replace(first.placed, user_tokens=who.user_tokens)
+    return Reply(first.live, first.release, first.asked, who, placed, sampling)
 
 
-async def _pair(http: Request, first: "Reply", second: "Reply") -> Response:
+async def _pair(http: Request, first: Reply, second: Reply) -> Response:
     """Both replies, computed together."""
-    both = [asyncio.ensure_future(reply.whole(http)) for reply in (first, second)]
+    both = [asyncio.ensure_future(_made(http, reply)) for reply in (first, second)]
     try:
-        answers = await asyncio.gather(*both)
+        made = await asyncio.gather(*both)
     finally:
         for one in both:
             one.cancel()  # when the other has failed
-    if any(answer.status_code != 200 for answer in answers):
+    if not all(made):
         return Response(status_code=499)
     return Response(
-        CandidatesResponse(candidates=[first.response(), second.response()]).model_dump_json(),
+        CandidatesResponse(candidates=[_response(first), _response(second)]).model_dump_json(),
         media_type="application/json",
     )
 
 
-class Reply:
-    """One reply being made."""
+async def _made(http: Request, reply: Reply) -> bool:
+    """Make the whole reply; False when the caller hung up before, and nobody is listening any more."""
+    await unless_caller_leaves(http, reply.whole())
+    return reply.finished
 
-    def __init__(
-        self,
-        live: Serving,
-        request: GenerateRequest,
-        placed: Placed,
-        sampling: Sampling,
-        who: Personalization,
-    ) -> None:
-        self.id = f"gen-{uuid.uuid4().hex}"
-        self.live, self.request, self.placed, self.sampling = live, request, placed, sampling
-        self.who = who
-        self._info = PersonalizationInfo.of(who)
-        self._began_s = time.time()
-        self._text = ""
-        self._n_tokens = 0
-        self._last: Chunk | None = None
 
-    async def _chunks(self) -> AsyncGenerator[str, None]:
-        """Pieces of text. Whoever leaves early aborts the generation."""
-        chunks = self.live.engine.generate(self.placed, self.sampling, self.id, stream=self.request.stream)
-        async with aclosing(chunks):
-            async for chunk in chunks:
-                self._text += chunk.text
-                self._n_tokens += len(chunk.token_ids)
-                self._last = chunk
-                if chunk.text:
-                    yield chunk.text
-
-    def response(self) -> GenerateResponse:
-        assert self._last is not None
-        usage = Usage(
-            prompt_tokens=self._last.n_prompt_tokens,
-            completion_tokens=self._n_tokens,
-            cached_tokens=self._last.n_cached_tokens,
-        )
-        return GenerateResponse(
-            generation_id=self.id,
-            text=self._text,
-            finish_reason=self._last.finish_reason or "stop",
-            usage=usage,
-            personalization=self._info,
-        )
-
-    async def whole(self, http: Request) -> Response:
-        """The finished reply; aborted when the caller hangs up."""
-
-        async def finish() -> None:
-            async for _ in self._chunks():
-                pass
-
-        await unless_caller_leaves(http, finish())
-        if self._last is None or self._last.finish_reason is None:
-            return Response(status_code=499)  # nobody is listening any more
-        await self._remember()
-        return Response(self.response().model_dump_json(), media_type="application/json")
-
-    async def events(self) -> AsyncGenerator[ServerSentEvent, None]:
-        """start, text..., then done or error. After the first byte no status can change, so errors are events."""
-        start = {"generation_id": self.id, "personalization": self._info.model_dump()}
-        yield ServerSentEvent(event="start", data=json.dumps(start))
-        try:
-            async for text in self._chunks():
+async def _events(reply: Reply) -> AsyncGenerator[ServerSentEvent, None]:
+    """start, text..., then done or error. After the first byte no status can change, so errors are events."""
+    start = {"generation_id": reply.id, "personalization": _info(reply).model_dump()}
+    yield ServerSentEvent(event="start", data=json.dumps(start))
+    try:
+        async with aclosing(reply.pieces(stream=True)) as pieces:
+            async for text in pieces:
                 yield ServerSentEvent(event="text", data=json.dumps({"text": text}))
-        except IdiolectError as error:
-            yield ServerSentEvent(event="error", data=json.dumps(body(error)))
-            return
-        await self._remember()
-        yield ServerSentEvent(event="done", data=self.response().model_dump_json(exclude={"text"}))
+    except IdiolectError as error:
+        yield ServerSentEvent(event="error", data=json.dumps(body(error)))
+        return
+    yield ServerSentEvent(event="done", data=_response(reply).model_dump_json(exclude={"text"}))
 
-    async def _remember(self) -> None:
-        """Keep prompt and reply for feedback by generation_id. A reply is worth more than this, so it may fail."""
-        if self.request.user_id is None:
-            return  # feedback is somebody's
-        generation = {
-            "user_id": self.request.user_id,
-            "messages": self.request.chat(),
-            "profile": self.request.profile,
-            "text": self._text,
-            "bundle": self._info.bundle,
-        }
-        try:
-            await self.live.store.generations.remember(self.request.user_id, self.id, generation, self._began_s)
-        except StoreUnavailable:
-            log.warning("generation %s cannot be kept for feedback: the store does not answer", self.id)
+
+def _info(reply: Reply) -> PersonalizationInfo:
+    who = reply.who
+    return PersonalizationInfo(state=who.state, bundle=who.bundle_id, votes=who.votes)
+
+
+def _response(reply: Reply) -> GenerateResponse:
+    last = reply.last
+    assert last is not None
+    return GenerateResponse(
+        generation_id=reply.id,
+        text=reply.text,
+        finish_reason=last.finish_reason or "stop",
+        usage=Usage(
+            prompt_tokens=last.n_prompt_tokens, completion_tokens=reply.n_tokens, cached_tokens=last.n_cached_tokens
+        ),
+        personalization=_info(reply),
+    )

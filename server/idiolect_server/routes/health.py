@@ -27,4 +27,4 @@ async def ready(http: Request) -> JSONResponse:
         store = "ok"
     except StoreUnavailable:
         store = "down"
-    return JSONResponse({"status": "ready", "store": store, "bundle": now.bundle.bundle_id})
+    return JSONResponse({"status": "ready", "store": store, "bundle": now.releases.active.bundle_id})

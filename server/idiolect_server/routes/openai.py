@@ -1,13 +1,16 @@
 """/v1/chat/completions and /v1/models: the OpenAI API, with `user` honoured."""
 
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import TypeAdapter, ValidationError
 
-from idiolect_server.engine.openai import ChatCompletionRequest
-from idiolect_server.errors import RequestError
+from idiolect_server.errors import RequestError, first_problem
 from idiolect_server.routes.caller import unless_caller_leaves
-from idiolect_server.serving import serving
+from idiolect_server.serving import Leased, serving
 from idiolect_server.wire import UserId
 
 router = APIRouter(prefix="/v1")
@@ -17,27 +20,38 @@ _user_id: TypeAdapter[str] = TypeAdapter(UserId)
 
 
 @router.post("/chat/completions")
-async def chat_completions(request: ChatCompletionRequest, http: Request) -> Response:
-    """A chat completion in the way that `user` prefers; the header `x-idiolect-personalization` says its state."""
-    live = serving(http.app)
+async def chat_completions(body: dict[str, Any], http: Request, release: Leased) -> Response:
+    """A chat completion in the way that `user` prefers; the header `x-idiolect-personalization` says its state.
+
+    The body is what vLLM takes for one: the OpenAI API, and vLLM's own fields.
+    """
+    admission = serving(http.app).admission
     try:
-        user_id = None if request.user is None else _user_id.validate_python(request.user)
+        user_id = None if body.get("user") is None else _user_id.validate_python(body["user"])
     except ValidationError as error:
-        raise RequestError(f"user: {error.errors()[0]['msg']}") from None
-    who = await live.personalizer.find(user_id)
-    if request.frequency_penalty is None or "frequency_penalty" not in request.model_fields_set:
-        request = request.model_copy(update={"frequency_penalty": live.frequency_penalty})
-    answered = await unless_caller_leaves(http, live.openai.chat(request, who.user_tokens, who.profile))
+        raise RequestError(f"user: {first_problem(error.errors())}") from None
+    who = await release.personalizer.find(user_id)
+    if body.get("frequency_penalty") is None:
+        body = {**body, "frequency_penalty": release.frequency_penalty}
+    with admission.reply():
+        answered = await unless_caller_leaves(http, release.chat.chat(body, who.user_tokens, who.profile))
     if answered is None:
         return Response(status_code=499)  # nobody is listening any more
     status, answer = answered
     headers = {STATE_HEADER: who.state}
     if isinstance(answer, dict):
         return JSONResponse(answer, status_code=status, headers=headers)
-    return StreamingResponse(answer, media_type="text/event-stream", headers=headers)
+
+    async def lines(made: AsyncGenerator[str, None] = answer) -> AsyncGenerator[str, None]:
+        with admission.reply():
+            async with aclosing(made):
+                async for line in made:
+                    yield line
+
+    return StreamingResponse(lines(), media_type="text/event-stream", headers=headers)
 
 
 @router.get("/models")
-async def models(http: Request) -> JSONResponse:
+async def models(release: Leased) -> JSONResponse:
     """The one model that is served."""
-    return JSONResponse(await serving(http.app).openai.models())
+    return JSONResponse(await release.chat.models())

@@ -3,19 +3,18 @@
 from fastapi import APIRouter, Request
 
 from idiolect_server.errors import StoreUnavailable
-from idiolect_server.serving import serving
+from idiolect_server.serving import Leased, serving
 from idiolect_server.wire import StatusResponse
 
 router = APIRouter()
 
 
 @router.get("/status")
-async def status(http: Request) -> StatusResponse:
+async def status(http: Request, release: Leased) -> StatusResponse:
     """The bundle, its user model and its question bank. Nothing of a user."""
-    live = serving(http.app)
-    manifest = live.bundle.manifest
+    manifest = release.bundle.manifest
     try:
-        await live.store.ping()
+        await serving(http.app).store.ping()
         answers = True
     except StoreUnavailable:
         answers = False
@@ -26,7 +25,7 @@ async def status(http: Request) -> StatusResponse:
         trained_users=manifest.user_model.n_users,
         cluster_names=None if manifest.cluster_names is None else list(manifest.cluster_names),
         questions=0 if manifest.bank is None else manifest.bank.n_questions,
-        votes_count=live.learner.infers,
-        why_not=live.learner.why_not,
+        votes_count=release.learner.infers,
+        why_not=release.learner.why_not,
         store="ok" if answers else "down",
     )

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Request
 
 from idiolect_server.errors import StoreUnavailable, UnknownVote
-from idiolect_server.serving import serving
+from idiolect_server.serving import Leased, serving
 from idiolect_server.wire import (
     DeletedVote,
     ErasureReceipt,
@@ -30,9 +30,9 @@ SkipQuery = Annotated[tuple[QuestionId, ...], Query(max_length=256)]
 
 # The longer paths first: a user id may hold slashes.
 @router.get("/users/{user_id:path}/question")
-async def question(user_id: UserPath, http: Request, skip: SkipQuery = ()) -> QuestionResponse:
+async def question(user_id: UserPath, release: Leased, skip: SkipQuery = ()) -> QuestionResponse:
     """The pair of replies whose comparison would tell most about the user, but for those in `skip`."""
-    asked = await serving(http.app).learner.ask(user_id, skip)
+    asked = await release.learner.ask(user_id, skip)
     found, question = asked.question, None
     if found is not None:
         question = Question(
@@ -53,22 +53,20 @@ async def put_profile(user_id: UserPath, request: ProfileRequest, http: Request)
 
 
 @router.delete("/users/{user_id:path}/votes/{vote_id}")
-async def delete_vote(user_id: UserPath, vote_id: VotePath, http: Request) -> DeletedVote:
+async def delete_vote(user_id: UserPath, vote_id: VotePath, http: Request, release: Leased) -> DeletedVote:
     """Take one vote back: the user is then served as if it had never been given."""
-    live = serving(http.app)
-    left = await live.store.votes.take_back(user_id, vote_id)
+    left = await serving(http.app).store.votes.take_back(user_id, vote_id)
     if left is None:
         raise UnknownVote(f"user has no vote {vote_id}")
     with suppress(StoreUnavailable):  # the next request of the user makes up for it
-        await live.learner.refresh(user_id)
+        await release.learner.refresh(user_id)
     return DeletedVote(vote_id=vote_id, votes=left)
 
 
 @router.delete("/users/{user_id:path}")
 async def erase(user_id: UserPath, http: Request) -> ErasureReceipt:
     """Erase everything of a user. The user is then unknown; to erase an unknown user is no error."""
-    live = serving(http.app)
-    erased = await live.store.erase(user_id)
+    erased = await serving(http.app).store.erase(user_id)
     return ErasureReceipt(
         user_id=user_id,
         erased_at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -80,11 +78,10 @@ async def erase(user_id: UserPath, http: Request) -> ErasureReceipt:
 
 
 @router.get("/users/{user_id:path}")
-async def user(user_id: UserPath, http: Request) -> UserResponse:
+async def user(user_id: UserPath, release: Leased) -> UserResponse:
     """What is known of one user. An unknown user is no error."""
-    live = serving(http.app)
-    who = await live.personalizer.find(user_id)
-    known = await live.learner.known(user_id) if who.votes else None
+    who = await release.personalizer.find(user_id)
+    known = await release.learner.known(user_id) if who.votes else None
     return UserResponse(
         user_id=user_id,
         known=who.state in ("stored", "inferred") or bool(who.votes) or who.profile is not None,
@@ -95,6 +92,6 @@ async def user(user_id: UserPath, http: Request) -> UserResponse:
         effective_votes=0 if known is None else known.effective_votes,
         outdated_votes=0 if known is None else known.outdated_votes,
         uncertainty=None if known is None else known.uncertainty,
-        belief=None if known is None else live.learner.in_words(known),
+        belief=None if known is None else release.learner.in_words(known),
         code=None if known is None else known.shown_code,
     )

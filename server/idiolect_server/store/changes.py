@@ -42,9 +42,17 @@ class Changes:
         """What was read in an epoch holds while it lasts; None when changes may be missed."""
         return self._epoch if self._live else None
 
-    def listen(self, listener: Callable[[str, bool], None]) -> None:
-        """Have `listener` called with every user who changed, and whether the user was erased."""
+    def listen(self, listener: Callable[[str, bool], None]) -> Callable[[], None]:
+        """Have `listener` called with every user who changed, and whether the user was erased.
+
+        What is returned ends that.
+        """
         self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
+    @property
+    def n_listeners(self) -> int:
+        return len(self._listeners)
 
     def heard(self, user_id: str, erased: bool = False) -> None:
         for listener in self._listeners:

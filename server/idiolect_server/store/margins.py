@@ -1,4 +1,4 @@
-"""Margins of organic pairs, which the scorer asks the model for once under each bundle (idiolect_server/scorer.py)."""
+"""Margins of organic pairs, which the scorer asks the model for once under each bundle (users/scorer.py)."""
 
 from collections.abc import Sequence
 

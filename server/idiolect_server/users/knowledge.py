@@ -10,6 +10,8 @@ from idiolect.votes import Belief
 MAX_SHOWN_NUMBERS = 64
 """Longer codes tell a reader nothing."""
 
+State = Literal["stored", "inferred", "generic", "degraded"]
+"""Where the code of a request comes from: training, votes, nowhere, or, while the store is silent, what there was."""
 NoQuestion = Literal["no_bank", "nothing_worth_asking", "all_skipped"]
 """Why there is no question: the bundle has none, no answer would tell enough, or the user skipped those that would."""
 Effect = Literal["counted", "to_be_scored", "set_aside", "unscorable", "no_bank"]

@@ -1,9 +1,9 @@
 """Scores the pairs of organic votes in the background: margins under every code, once for each (pair, bundle).
 
-The engine that writes replies computes them, at low priority and for at most SHARE of the time while replies are being
-written. Margins are taken against the generic user: the reference model is not there when the adapter is merged, and a
-user's code must not depend on how the bundle is served. So the generic user is thought to be indifferent between the
-two replies, and what counts is where others differ (docs/new-users.md).
+The engine that writes replies computes them, at low priority and within their share of the time while replies are being
+written (idiolect_server/admission.py). Margins are taken against the generic user: the reference model is not there
+when the adapter is merged, and a user's code must not depend on how the bundle is served. So the generic user is
+thought to be indifferent between the two replies, and what counts is where others differ (docs/new-users.md).
 
 Votes come from a consumer group of their streams. A scorer that dies loses none (the next one gets them) and to score
 a vote twice changes nothing, since the margins of a pair are kept as they were first stored.
@@ -22,9 +22,10 @@ from idiolect.bundle import Bundle
 from idiolect.errors import LayoutError
 from idiolect.votes import Floats
 from idiolect_server import metrics
-from idiolect_server.engine.engine import Engine
-from idiolect_server.engine.injection import Placed, UserTokens
+from idiolect_server.admission import Admission
+from idiolect_server.engine.base import Adapter, Engine
 from idiolect_server.errors import EngineDead, RequestError, StoreUnavailable
+from idiolect_server.prompt import Placed, UserTokens
 from idiolect_server.store.queue import ABANDONED_MS, Unscored
 from idiolect_server.store.store import Store
 
@@ -42,8 +43,6 @@ HOLD_S = ABANDONED_MS / 1000 / 5
 """Between signs of life for the votes that were taken."""
 BACKLOG_S = 5.0
 """Between counts of the votes that wait."""
-SHARE = 0.03
-"""Of the time, while replies are being written: what is slower for the scorer must not be slow for users."""
 
 
 class Unscorable(Exception):
@@ -53,14 +52,23 @@ class Unscorable(Exception):
 class Scorer:
     """Scores under one bundle, which must have a bank: its coordinates are those in which users are inferred."""
 
-    def __init__(self, bundle: Bundle, store: Store, engine: Engine) -> None:
-        self._bundle, self._store, self._engine = bundle, store, engine
+    def __init__(
+        self, bundle: Bundle, store: Store, engine: Engine, adapter: Adapter | None, admission: Admission
+    ) -> None:
+        self._bundle, self._store, self._engine, self._adapter = bundle, store, engine, adapter
+        self._admission = admission
         self._queue = store.queue(bundle.bundle_id)
         self._changed = asyncio.Event()
-        store.changes.listen(lambda user_id, erased: self._changed.set())
 
     async def run(self) -> None:
         """Until cancelled. Outages of the store are waited out; a vote that fails does not hold up others."""
+        unlisten = self._store.changes.listen(lambda user_id, erased: self._changed.set())
+        try:
+            await self._attend_forever()
+        finally:
+            unlisten()
+
+    async def _attend_forever(self) -> None:
         counted_s = 0.0
         while True:
             self._changed.clear()
@@ -178,17 +186,13 @@ class Scorer:
         user = UserTokens(self._bundle.user_model.user_tokens(code), self._bundle.bundle_id)
         prompt = await self._engine.conversations.encode(chat)
         placed = Placed(prompt, self._bundle.manifest.layout.offset(prompt), user)
-        logps = [await self._politely(placed, side) for side in sides]
+        logps = [await self._score(placed, side) for side in sides]
         reduce = np.mean if bank.length_normalized else np.sum
         return float(reduce(logps[0]) - reduce(logps[1]))
 
-    async def _politely(self, placed: Placed, reply: str) -> list[float]:
-        """Engine.score_reply, and then a pause that keeps to SHARE if anybody waited for a reply meanwhile."""
-        busy, began = self._engine.n_replies > 0, time.monotonic()
-        logps = await self._engine.score_reply(placed, reply)
-        if busy or self._engine.n_replies > 0:
-            await asyncio.sleep((time.monotonic() - began) * (1 / SHARE - 1))
-        return logps
+    async def _score(self, placed: Placed, reply: str) -> list[float]:
+        async with self._admission.score():
+            return await self._engine.score_reply(placed, reply, self._adapter)
 
 
 def _pair(vote: Unscored) -> str | None:

@@ -1,8 +1,8 @@
 """From a user's votes to the user's code: a pure function of (votes, bundle), kept in the store, rebuilt when stale.
 
 A vote counts when the margins of its pair are known: from the bundle's question bank, or from the scorer, which asks
-the model once for each pair (idiolect_server/scorer.py). A repeated answer replaces the earlier one. Votes are summed
-in a fixed order, so that codes do not depend on the order in which votes came, to the last bit; the order matters only
+the model once for each pair (users/scorer.py). A repeated answer replaces the earlier one. Votes are summed in a fixed
+order, so that codes do not depend on the order in which votes came, to the last bit; the order matters only
 to decide which votes are outdated (idiolect/drift.py).
 """
 
@@ -23,11 +23,11 @@ from idiolect.user_model import Array
 from idiolect.votes import Belief, Floats, Votes
 from idiolect_server import metrics
 from idiolect_server.errors import UnknownQuestion
-from idiolect_server.knowledge import Asked, Effect, Known, Learnt
 from idiolect_server.store.codes import CodeTable
 from idiolect_server.store.record import encode_code
 from idiolect_server.store.store import Store
 from idiolect_server.store.votes import Given
+from idiolect_server.users.knowledge import Asked, Effect, Known, Learnt
 
 LEAST_GAIN = 0.02
 """Nats that an answer must promise for its question to be asked: a fair coin that says nothing else is worth 0.69."""

@@ -1,0 +1,98 @@
+"""How vLLM is set up and started; docs/engine.md says why."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.platforms import current_platform
+from vllm.usage.usage_lib import UsageContext
+from vllm.utils.ompmultiprocessing import OMPProcessManager
+from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.executor.uniproc_executor import UniProcExecutor
+
+from idiolect_server.engine.base import EngineConfig
+from idiolect_server.engine.injection import build_injection
+
+FEW_CORES = 2
+CPU_STEP_TOKENS = 512
+"""Of all requests together. While a long prompt is computed, everybody else's next token waits for the step to end."""
+INTEL_OPENMP = Path(sys.prefix) / "lib" / "libiomp5.so"
+"""Comes with vLLM for x86, which takes PyTorch's own OpenMP if it is not told (docs/engine.md)."""
+
+
+def is_cpu() -> bool:
+    """Whether the installed vLLM runs on the CPU."""
+    return bool(current_platform.is_cpu())
+
+
+def engine_args(config: EngineConfig) -> AsyncEngineArgs:
+    """How vLLM is set up; docs/engine.md says why. Sets vLLM's environment variables too."""
+    if is_cpu():
+        os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GiB: 20,000 tokens of the demo model
+        if len(os.sched_getaffinity(0)) <= FEW_CORES:
+            # vLLM keeps one core for its scheduler, which hardly needs it: here that would be half the machine, and
+            # replies took 1.4 to 1.5 times as long (SmolLM2-135M, one caller and sixteen, by hand).
+            os.environ.setdefault("VLLM_CPU_NUM_OF_RESERVED_CPU", "0")
+        if INTEL_OPENMP.exists():
+            os.environ.setdefault("LD_PRELOAD", str(INTEL_OPENMP))  # heeded by the engine's process, not by this one
+    modules = None
+    if config.adapter is not None:
+        modules = _peft(config)["target_modules"]
+    architecture = _architecture(config.model)
+    lora = (
+        {"enable_lora": True, "max_loras": config.max_adapters, "max_lora_rank": _lora_rank(config)} if modules else {}
+    )
+    return AsyncEngineArgs(
+        model=config.model,
+        max_model_len=config.max_model_len,
+        max_num_seqs=config.max_num_seqs,
+        max_num_batched_tokens=max(CPU_STEP_TOKENS, config.max_num_seqs or 0) if is_cpu() else None,
+        # The CPU default of 128 would find no shared prefix in a short prompt; 32 is the least it takes.
+        block_size=32 if is_cpu() else None,
+        enable_prefix_caching=True,
+        # Compiling takes a minute and more at the first start, and gains a tenth to a sixth.
+        enforce_eager=is_cpu(),
+        dtype=config.dtype or ("float32" if is_cpu() else "auto"),
+        generation_config="vllm",  # no sampling defaults (such as penalties) from the model's own files
+        disable_log_stats=True,
+        scheduling_policy="priority",
+        # The scheduler's process computes the model itself. On a CPU vLLM would start a worker for that, which spins on
+        # the cores that compute while it waits. By the name "uni" vLLM refuses it there, since OpenMP is set up for
+        # workers only; start_vllm does that.
+        distributed_executor_backend=UniProcExecutor if is_cpu() else None,
+        **lora,
+        **build_injection(config.injection).engine_args(architecture, modules),
+    )
+
+
+def start_vllm(arguments: AsyncEngineArgs) -> AsyncLLM:
+    """vLLM's engine, up and ready."""
+    # As `vllm serve` starts it: otherwise vLLM takes none of its own settings for the hardware, and computes a long
+    # prompt on an H100 in steps of 2,048 tokens instead of 8,192.
+    context = UsageContext.OPENAI_API_SERVER
+    config = arguments.create_engine_config(context)
+    # The threads of the process that computes the model, as vLLM sets them up for a worker. Does nothing on a GPU.
+    with OMPProcessManager(config).configure_omp_envs(rank=0, local_rank=0):
+        return AsyncLLM.from_vllm_config(config, usage_context=context, disable_log_stats=arguments.disable_log_stats)
+
+
+def _architecture(model: str) -> str:
+    from transformers import AutoConfig
+
+    return str(AutoConfig.from_pretrained(model).architectures[0])
+
+
+def _peft(config: EngineConfig) -> dict[str, Any]:
+    """The adapter's own config."""
+    assert config.adapter is not None
+    peft: dict[str, Any] = json.loads((config.adapter.path / "adapter_config.json").read_text())
+    return peft
+
+
+def _lora_rank(config: EngineConfig) -> int:
+    """The smallest rank that vLLM has kernels for and that holds the adapter's."""
+    rank = int(_peft(config)["r"])
+    return next(size for size in (8, 16, 32, 64, 128, 256, 320, 512) if size >= rank)

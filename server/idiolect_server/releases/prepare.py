@@ -1,0 +1,63 @@
+"""From settings to what an engine can be started on: a checked bundle, its base model, its weights merged or not."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from idiolect.base_model import check_base_model, identify
+from idiolect.bundle import Bundle
+from idiolect.errors import BundleError
+from idiolect.manifest import Manifest
+from idiolect.merge import merge_bundle
+from idiolect_server.engine.base import Adapter
+from idiolect_server.errors import SettingsError
+from idiolect_server.settings import DEMO_MODEL, Settings
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A checked bundle, the folder of the model to load, and the adapter to serve beside it if it is not merged."""
+
+    bundle: Bundle
+    model: str
+    adapter: Adapter | None
+
+
+def prepare(settings: Settings, merges: Callable[[], bool]) -> Prepared:
+    """What the settings ask for. `merges` says whether adapters are merged here unless the settings say otherwise.
+
+    Raises BundleError and SettingsError.
+    """
+    bundle = Bundle.read(settings.bundle)
+    if bundle.model_path is not None:
+        return Prepared(bundle, str(bundle.model_path), None)
+    base = _base_model(settings)
+    check_base_model(bundle.manifest.base_model, identify(base))
+    merged = settings.adapter == "merged" or (settings.adapter == "auto" and merges())
+    if not merged:
+        assert bundle.adapter_path is not None
+        return Prepared(bundle, str(base), Adapter(bundle.bundle_id, bundle.adapter_path))
+    folder = settings.cache_dir / "merged" / bundle.bundle_id
+    try:
+        Manifest.read(folder)
+    except BundleError:
+        log.info("merging the adapter of bundle %s into %s", bundle.bundle_id, base)
+        merge_bundle(bundle, base, folder)
+    return Prepared(bundle, str(folder / "model"), None)
+
+
+def _base_model(settings: Settings) -> Path:
+    """The base model's folder; a Hugging Face id is looked up in, or fetched into, the Hugging Face cache."""
+    if settings.model == "demo":
+        path = settings.cache_dir / "models" / DEMO_MODEL
+        if not path.is_dir():
+            raise SettingsError(f"the demo model is not in {path}", hint="run `make model`")
+        return path
+    if Path(settings.model).is_dir():
+        return Path(settings.model)
+    from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(settings.model))

@@ -1,0 +1,1 @@
+"""What is known of users: read, inferred from votes, kept in memory."""

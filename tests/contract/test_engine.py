@@ -1,0 +1,243 @@
+"""What the service asks of an engine, and two releases on one: the same tests on vLLM and on the small engine."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import AutoTokenizer
+
+from idiolect.bundle import Bundle
+from idiolect_server.admission import Admission
+from idiolect_server.engine.base import Adapter, Engine, EngineConfig, Sampling
+from idiolect_server.errors import PromptTooLong
+from idiolect_server.prompt import Placed, UserTokens
+from idiolect_server.releases.registry import Releases
+from idiolect_server.releases.release import Release
+from idiolect_server.store.store import Store
+from tests.live import Redis
+from tests.parts.second_bundle import second_bundle
+from tests.parts.small_engine import SmallEngine
+
+MAX_MODEL_LEN = 512
+N_INTERLEAVED = 200
+PROMPTS = ("What is a tide pool?", "Why do bees hum?", "How do I cook rice?", "Tell me about glass.", "What is jazz?")
+
+
+def adapter_of(bundle: Bundle) -> Adapter:
+    assert bundle.adapter_path is not None
+    return Adapter(bundle.bundle_id, bundle.adapter_path)
+
+
+@dataclass
+class Running:
+    """An engine with two adapters, and the loop that it lives in."""
+
+    engine: Engine
+    loop: asyncio.AbstractEventLoop
+    bundles: tuple[Bundle, Bundle]
+    n_interleaved: int
+
+    def run(self, work: Awaitable[Any]) -> Any:
+        return self.loop.run_until_complete(work)
+
+    @property
+    def adapters(self) -> tuple[Adapter, Adapter]:
+        first, second = self.bundles
+        return adapter_of(first), adapter_of(second)
+
+    def placed(self, prompt: str, user: int | None = 0) -> Placed:
+        bundle = self.bundles[0]
+        ids = self.run(self.engine.conversations.encode([{"role": "user", "content": prompt}]))
+        if user is None:
+            return Placed(ids)
+        tokens = UserTokens(bundle.user_model.user_tokens(bundle.codes[user]), bundle.bundle_id)
+        return Placed(ids, bundle.manifest.layout.offset(ids), tokens)
+
+    async def pieces(
+        self, placed: Placed, sampling: Sampling, adapter: Adapter | None, stream: bool = False
+    ) -> list[tuple[str, tuple[int, ...], str | None]]:
+        """(text, token ids, finish_reason) of each chunk."""
+        name = f"contract-{random.randbytes(8).hex()}"
+        chunks = self.engine.generate(placed, sampling, name, adapter=adapter, stream=stream)
+        return [(chunk.text, tuple(chunk.token_ids), chunk.finish_reason) async for chunk in chunks]
+
+    def text(self, placed: Placed, adapter: Adapter | None = None, **sampling: Any) -> str:
+        pieces = self.run(self.pieces(placed, Sampling(**({"max_tokens": 12} | sampling)), adapter))
+        return "".join(text for text, _, _ in pieces)
+
+
+@pytest.fixture(scope="module", params=["small", "vllm"])
+def running(request, demo_bundle: Bundle, model_path: Path, tmp_path_factory) -> Iterator[Running]:
+    bundles = demo_bundle, second_bundle(demo_bundle, tmp_path_factory.mktemp("second") / "bundle")
+    loop = asyncio.new_event_loop()
+    engine: Engine
+    if request.param == "small":
+        engine, n_interleaved = (
+            SmallEngine(AutoTokenizer.from_pretrained(model_path), max_model_len=MAX_MODEL_LEN),
+            2000,
+        )
+    else:
+        from idiolect_server.engine.vllm import VllmEngine
+
+        config = EngineConfig(
+            str(model_path), adapter_of(bundles[0]), max_adapters=2, max_model_len=MAX_MODEL_LEN, max_num_seqs=32
+        )
+        engine, n_interleaved = loop.run_until_complete(VllmEngine.start(config)), N_INTERLEAVED
+    running = Running(engine, loop, bundles, n_interleaved)
+    for adapter in running.adapters:
+        running.run(engine.load_adapter(adapter))
+    yield running
+    engine.close()
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+
+
+def test_a_streamed_reply_is_the_whole_one(running: Running):
+    placed, sampling = running.placed(PROMPTS[0]), Sampling(max_tokens=12)
+    whole = running.run(running.pieces(placed, sampling, running.adapters[0]))
+    stream = running.run(running.pieces(placed, sampling, running.adapters[0], stream=True))
+    assert len(whole) == 1
+    assert len(stream) > 1
+    assert "".join(text for text, _, _ in stream) == whole[0][0]
+    assert [token for _, ids, _ in stream for token in ids] == list(whole[0][1])
+    assert [reason for _, _, reason in stream] == [None] * (len(stream) - 1) + [whole[0][2]]
+
+
+def test_a_reply_depends_on_user_adapter_and_prompt_and_on_nothing_else(running: Running):
+    first, second = running.adapters
+    seen = [
+        running.text(running.placed(PROMPTS[0], user), adapter)
+        for user, adapter in ((0, first), (4, first), (0, second), (None, first), (0, None))
+    ]
+    assert len(set(seen)) == len(seen)
+    assert running.text(running.placed(PROMPTS[0]), first) == seen[0]
+
+
+def test_a_reply_ends_at_max_tokens_and_at_a_stop_text(running: Running):
+    placed, adapter = running.placed(PROMPTS[1]), running.adapters[0]
+    (piece,) = running.run(running.pieces(placed, Sampling(max_tokens=3), adapter))
+    assert (len(piece[1]), piece[2]) == (3, "length")
+    whole = running.text(placed, adapter)
+    stop = whole[4:7]
+    assert running.text(placed, adapter, stop=(stop,)) == whole[: whole.index(stop)]
+
+
+def test_a_seed_decides_what_is_drawn(running: Running):
+    placed, adapter = running.placed(PROMPTS[2]), running.adapters[0]
+    drawn = [running.text(placed, adapter, temperature=1.5, seed=seed) for seed in (1, 2, 1)]
+    assert drawn[0] == drawn[2] != drawn[1]
+
+
+def test_what_does_not_fit_is_refused(running: Running):
+    long = Placed([1] * (MAX_MODEL_LEN + 1))
+    with pytest.raises(PromptTooLong):
+        running.text(long, running.adapters[0])
+    with pytest.raises(PromptTooLong):
+        running.run(running.engine.score_reply(Placed([1] * (MAX_MODEL_LEN - 3)), "a long reply to it", None))
+
+
+def test_scores_are_of_each_token_and_of_the_end(running: Running):
+    reply, adapter = "Bees hum since their wings beat fast.", running.adapters[0]
+    scores = [
+        running.run(running.engine.score_reply(running.placed(PROMPTS[1], user), reply, adapter)) for user in (0, 4, 0)
+    ]
+    assert scores[0] == scores[2] != scores[1]
+    assert all(logp < 0 for logp in scores[0])
+    half = running.run(running.engine.score_reply(running.placed(PROMPTS[1], 0), "Bees hum", adapter))
+    assert half[:-1] == pytest.approx(scores[0][: len(half) - 1], abs=1e-3)
+
+
+def test_leaving_a_reply_leaves_the_engine_free(running: Running):
+    placed, adapter = running.placed(PROMPTS[3]), running.adapters[0]
+    before = running.text(placed, adapter)
+
+    async def leave() -> None:
+        chunks = running.engine.generate(placed, Sampling(max_tokens=400), "leaver", adapter=adapter, stream=True)
+        async for _ in chunks:
+            break
+        await chunks.aclose()
+
+    running.run(leave())
+    assert running.text(placed, adapter) == before
+    assert running.engine.alive
+
+
+def test_two_releases_on_one_engine_never_mix(running: Running, tmp_path: Path, evidence):
+    """R3: interleaved requests each get their bundle's solo reply; of a retired bundle nothing is left."""
+    redis = Redis(tmp_path / "redis")
+    redis.start()
+    try:
+        value = running.run(serve_two(running, redis.url))
+    finally:
+        redis.stop()
+    if running.n_interleaved == N_INTERLEAVED:
+        evidence("R3", value, "each of 200 interleaved replies is its bundle's solo reply; a retired bundle leaves 0")
+
+
+async def serve_two(running: Running, url: str) -> dict[str, int]:
+    store, engine = Store(url), running.engine
+    watching = asyncio.create_task(store.changes.watch())
+    before = store.changes.n_listeners
+    releases = Releases(store, engine, Admission())
+    n_tasks = len(asyncio.all_tasks())
+    for bundle in running.bundles:
+        await releases.add(bundle, adapter_of(bundle))
+    first, second = (bundle.bundle_id for bundle in running.bundles)
+    users = running.bundles[0].user_ids[::3]
+    asked = [
+        (bundle_id, user, prompt) for bundle_id in (first, second) for user in users[:4] for prompt in PROMPTS
+    ]  # 40, each several times
+
+    async def reply(bundle_id: str, user_id: str, prompt: str) -> str:
+        with releases.lease(bundle_id) as release:
+            return await _reply(engine, release, user_id, prompt)
+
+    solo = {one: await reply(*one) for one in asked}
+    order = [asked[number % len(asked)] for number in range(running.n_interleaved)]
+    random.Random(0).shuffle(order)
+    together = await asyncio.gather(*(reply(*one) for one in order))
+    wrong = sum(text != solo[one] for one, text in zip(order, together, strict=True))
+    assert wrong == 0
+    differ = sum(solo[first, user, prompt] != solo[second, user, prompt] for _, user, prompt in asked)
+    assert differ > len(asked) / 2
+
+    with pytest.raises(ValueError, match="active"):
+        await releases.retire(first)
+    releases.activate(second)
+    with releases.lease(first) as held:
+        retiring = asyncio.create_task(releases.retire(first))
+        await asyncio.sleep(0.05)
+        assert not retiring.done()  # it waits for this request, which is served to its end
+        assert await _reply(engine, held, users[0], PROMPTS[0]) == solo[first, users[0], PROMPTS[0]]
+    await retiring
+    with pytest.raises(KeyError), releases.lease(first):
+        pass
+    left = {
+        "cache_entries": releases.cache.count(first),
+        "tasks": len(asyncio.all_tasks()) - n_tasks - 2,  # the other one's: codes loaded, votes scored
+        "listeners": store.changes.n_listeners - before - 2,  # the cache's and the other scorer's
+    }
+    left["tasks"] = max(0, left["tasks"])
+    assert not any(left.values()), left
+    assert await reply(second, users[0], PROMPTS[0]) == solo[second, users[0], PROMPTS[0]]
+    await engine.load_adapter(adapter_of(running.bundles[0]))  # as the fixture left it
+    await releases.close()
+    watching.cancel()
+    await asyncio.wait([watching])
+    await store.close()
+    return {"interleaved": len(order), "wrong": wrong, "differ": differ, **left}
+
+
+async def _reply(engine: Engine, release: Release, user_id: str, prompt: str) -> str:
+    who = await release.personalizer.find(user_id)
+    assert who.bundle_id == release.bundle_id
+    assert who.state == "stored"
+    ids = await engine.conversations.encode([{"role": "user", "content": prompt}])
+    placed = release.place(ids, who.user_tokens)
+    name = f"two-{random.randbytes(8).hex()}"
+    chunks = engine.generate(placed, Sampling(max_tokens=12), name, adapter=release.adapter)
+    return "".join([chunk.text async for chunk in chunks])

@@ -1,0 +1,61 @@
+"""The service in this process, on a real port and a real Redis, with an engine that is given to it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import uvicorn
+from fastapi import FastAPI
+
+from idiolect_server.app import create_app
+from idiolect_server.engine.base import Engine, EngineConfig
+from idiolect_server.serving import Serving
+from idiolect_server.settings import Settings
+from tests.live import DEMO_BUNDLE, free_port
+
+
+@dataclass
+class Service:
+    app: FastAPI
+    http: httpx.AsyncClient
+    engine: Engine
+    config: EngineConfig | None = None
+    """What the engine was started with."""
+
+    @property
+    def live(self) -> Serving:
+        live = self.app.state.serving
+        assert isinstance(live, Serving)
+        return live
+
+
+@asynccontextmanager
+async def service(
+    folder: Path, engine: Engine, bundle: Path = DEMO_BUNDLE, starts: asyncio.Event | None = None
+) -> AsyncIterator[Service]:
+    """A service that answers; its engine is up when `starts` is set, if that is given, and else at once."""
+
+    async def start_engine(config: EngineConfig) -> Engine:
+        running.config = config
+        if starts is not None:
+            await starts.wait()
+        return engine
+
+    # The adapter live: nothing is merged for an engine that has no weights.
+    settings = Settings(bundle=bundle, data_dir=folder / "data", adapter="live")
+    app, port = create_app(settings, start_engine), free_port()
+    server = uvicorn.Server(uvicorn.Config(app, port=port, log_config=None, access_log=False))
+    app.state.give_up = lambda: setattr(server, "should_exit", True)
+    serving = asyncio.create_task(server.serve())
+    try:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as http:
+            running = Service(app, http, engine)
+            while not server.started or (starts is None and app.state.serving is None and not app.state.failed):
+                await asyncio.sleep(0.01)
+            yield running
+    finally:
+        server.should_exit = True
+        await serving
