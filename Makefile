@@ -1,6 +1,7 @@
 # The project's commands. Each sets up what it needs; `make help` lists them.
 VENV ?= .venv
 PY := $(VENV)/bin/python
+IDIOLECT := $(VENV)/bin/idiolect
 BUNDLE ?= training/runs/demo/bundle
 RUN ?= training/runs/demo/run.yaml
 OUT ?= runs/demo
@@ -16,7 +17,7 @@ setup:  ## virtual environment with everything (4 minutes the first time)
 	@docker/install.sh $(VENV) serve-cpu,training,dev
 
 model: setup  ## the demo model, converted once into the cache folder
-	@$(PY) -m idiolect_training.demo_model
+	@$(IDIOLECT) model
 
 fmt: setup  ## format the code
 	@$(VENV)/bin/ruff format -q . && $(VENV)/bin/ruff check -q --fix .
@@ -32,10 +33,10 @@ demo: model  ## two strangers answer five questions each, and become somebody
 	@$(PY) -m tests.demo
 
 serve: model  ## serve $(BUNDLE) on http://127.0.0.1:8000
-	@IDIOLECT_BUNDLE=$${IDIOLECT_BUNDLE:-$(BUNDLE)} $(PY) -m idiolect_server
+	@IDIOLECT_BUNDLE=$${IDIOLECT_BUNDLE:-$(BUNDLE)} $(IDIOLECT) serve
 
 train: model  ## train the demo bundle again (three quarters of an hour on two cores)
-	@$(PY) -m idiolect_training fit $(RUN) --out $(OUT) --bundle $(BUNDLE)
+	@$(IDIOLECT) train $(RUN) --out $(OUT) --bundle $(BUNDLE)
 
 tastes: model  ## do users and strangers of the demo bundle get what they want, in words worth reading? (half an hour)
 	@$(PY) -m tests.bench.tastes

@@ -16,7 +16,7 @@ RUN groupadd --gid 10001 idiolect \
 # Dependencies first, with empty packages in place of the source: an edit of the source does not install them again.
 WORKDIR /app
 COPY pyproject.toml LICENSE ./
-COPY clients/python clients/python
+COPY clients clients
 COPY docker/install.sh docker/
 RUN --mount=type=cache,target=/root/.cache/pip \
     mkdir -p idiolect server/idiolect_server training \
@@ -41,4 +41,5 @@ VOLUME ["/models", "/data"]
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=6s --retries=3 --start-period=60s \
     CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8000/health/live', timeout=5)"]
-ENTRYPOINT ["python", "-m", "idiolect_server"]
+ENTRYPOINT ["idiolect"]
+CMD ["serve"]

@@ -10,7 +10,7 @@ RUN groupadd --gid 10001 idiolect \
 # Dependencies first, with empty packages in place of the source: an edit of the source does not install them again.
 WORKDIR /app
 COPY pyproject.toml LICENSE ./
-COPY clients/python clients/python
+COPY clients clients
 COPY docker/install.sh docker/
 RUN --mount=type=cache,target=/root/.cache/pip \
     mkdir -p idiolect server training/idiolect_training \
@@ -28,4 +28,4 @@ ENV PATH=/opt/venv/bin:$PATH \
 
 USER 10001:10001
 VOLUME ["/models", "/runs"]
-ENTRYPOINT ["python", "-m", "idiolect_training"]
+ENTRYPOINT ["idiolect"]

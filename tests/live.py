@@ -161,7 +161,7 @@ def start_server(port: int, log: IO[bytes] | int, cwd: Path = ROOT, **settings: 
         env["IDIOLECT_CACHE_DIR"] = cache
     env |= {"IDIOLECT_BUNDLE": str(DEMO_BUNDLE), "IDIOLECT_PORT": str(port), "VLLM_LOGGING_LEVEL": "WARNING"}
     env |= {f"IDIOLECT_{name.upper()}": value for name, value in settings.items()}
-    command = [sys.executable, "-m", "idiolect_server"]
+    command = [sys.executable, "-m", "idiolect_cli", "serve"]
     return subprocess.Popen(command, cwd=cwd, env=env, stdout=log, stderr=subprocess.STDOUT)
 
 

@@ -1,17 +1,13 @@
-"""python -m idiolect_server.forget BUNDLE: delete what a bundle that is served no more has left in Redis.
+"""Delete what a bundle that is served no more has left in Redis.
 
 Takes the server's settings, to find its Redis. Users' votes and profiles stay, and the bundle's folder: should it be
 served again, its codes are stored anew, and what votes tell is inferred anew.
 """
 
-import argparse
 import asyncio
-import logging
 import re
-import sys
 
 from idiolect.bundle import Bundle
-from idiolect.errors import IdiolectError
 from idiolect_server.errors import SettingsError, StoreUnavailable
 from idiolect_server.settings import Settings
 from idiolect_server.store.embedded import EmbeddedRedis
@@ -47,19 +43,3 @@ async def _ready(store: Store) -> None:
             return await store.ping()
         except StoreUnavailable:
             await asyncio.sleep(0.1)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m idiolect_server.forget", description=__doc__)
-    parser.add_argument("bundle_id", help="16 hex digits, from the bundle's manifest.json")
-    bundle_id: str = parser.parse_args().bundle_id
-    logging.basicConfig(level=logging.WARNING)
-    try:
-        n_keys = asyncio.run(forget(Settings.read(), bundle_id))
-    except IdiolectError as error:
-        sys.exit(f"{error.code}: {error.message}" + (f" ({error.hint})" if error.hint else ""))
-    sys.stdout.write(f"{bundle_id}: {n_keys} keys deleted\n")
-
-
-if __name__ == "__main__":
-    main()

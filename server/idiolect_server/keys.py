@@ -1,8 +1,7 @@
-"""python -m idiolect_server.keys: print a fresh API key and the digest to put into IDIOLECT_API_KEYS."""
+"""API keys: 256 random bits, of which the server knows a digest."""
 
 import hashlib
 import secrets
-import sys
 
 
 def digest(key: str) -> str:
@@ -10,6 +9,7 @@ def digest(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
 
 
-if __name__ == "__main__":
+def new_key() -> tuple[str, str]:
+    """A fresh key and its digest."""
     key = f"idk-{secrets.token_urlsafe(32)}"
-    sys.stdout.write(f"key     {key}\ndigest  {digest(key)}\n")
+    return key, digest(key)

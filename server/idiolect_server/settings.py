@@ -41,7 +41,7 @@ class Settings(BaseSettings):
     port: int = Field(default=8000, ge=0, le=65535)
     """Port to listen on."""
     api_keys: Annotated[tuple[str, ...], NoDecode] = Field(default=(), repr=False)
-    """Comma-separated SHA-256 digests of the accepted API keys; `python -m idiolect_server.keys` makes one."""
+    """Comma-separated SHA-256 digests of the accepted API keys; `idiolect keys` makes one."""
     injection: Literal["passthrough", "mixed"] = "passthrough"
     """How user tokens enter vLLM; `mixed` is the fallback for models or versions that passthrough does not know."""
     adapter: Literal["auto", "merged", "live"] = "auto"
@@ -75,7 +75,7 @@ class Settings(BaseSettings):
     @classmethod
     def _digests(cls, keys: tuple[str, ...]) -> tuple[str, ...]:
         if not all(re.fullmatch(r"[0-9a-f]{64}", key) for key in keys):
-            raise ValueError("expected SHA-256 digests (64 hex digits), made by `python -m idiolect_server.keys`")
+            raise ValueError("expected SHA-256 digests (64 hex digits), made by `idiolect keys`")
         return keys
 
     @model_validator(mode="after")

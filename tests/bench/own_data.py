@@ -24,7 +24,7 @@ N_LINES = 200
 
 
 def main() -> None:
-    (snippet,) = [text for text in readme.snippets("sh") if "training fit" in text]
+    (snippet,) = [text for text in readme.snippets("sh") if "idiolect train" in text]
     *prepare, serve = snippet.strip().splitlines()
     shutil.rmtree(RUN, ignore_errors=True)
     seconds = {}

@@ -243,7 +243,7 @@ def test_the_server_does_not_start_on_a_damaged_bundle(tmp_path: Path, name: str
         "IDIOLECT_DATA_DIR": str(tmp_path / "data"),
     }
     done = subprocess.run(
-        [sys.executable, "-m", "idiolect_server"], cwd=ROOT, env=env, capture_output=True, text=True, timeout=120
+        [sys.executable, "-m", "idiolect_cli", "serve"], cwd=ROOT, env=env, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 1
     assert f"cannot start: {name}" in done.stderr

@@ -158,7 +158,7 @@ def test_a_bundle_is_forgotten_by_command(tmp_path: Path):
 
     def run(bundle_id: str) -> subprocess.CompletedProcess[str]:
         env = os.environ | {"IDIOLECT_BUNDLE": str(served.path), "IDIOLECT_DATA_DIR": str(tmp_path / "data")}
-        command = [sys.executable, "-m", "idiolect_server.forget", bundle_id]
+        command = [sys.executable, "-m", "idiolect_cli", "bundle", "forget", bundle_id]
         return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
 
     asyncio.run(load())

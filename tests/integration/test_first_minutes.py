@@ -78,7 +78,7 @@ def test_the_run_file_to_copy_is_the_one_in_the_tree():
 
 
 def test_the_five_commands_name_what_exists():
-    (snippet,) = [text for text in readme.snippets("sh") if "training fit" in text]
+    (snippet,) = [text for text in readme.snippets("sh") if "idiolect train" in text]
     commands = snippet.strip().splitlines()
     assert len(commands) == 5
     targets = set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.M))

@@ -52,7 +52,7 @@ def application(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_wheel_has_three_packages_and_nothing_else(installed: Path):
+def test_the_wheel_has_our_packages_and_nothing_else(installed: Path):
     found = {path.name for path in installed.iterdir() if path.suffix != ".dist-info"}
     assert found == {"idiolect", "idiolect_server", "idiolect_training"}
 

@@ -106,7 +106,7 @@ def test_dockerfile(path: Path) -> None:
     assert re.findall(r"^USER (.+)$", text, re.MULTILINE)[-1] == "10001:10001"
     assert "docker/install.sh /opt/venv" in text
     # An exec form, so that the process gets the signals.
-    assert re.search(r'^ENTRYPOINT \["python", "-m", "idiolect_(server|training)"\]$', text, re.MULTILINE)
+    assert re.search(r'^ENTRYPOINT \["idiolect"\]$', text, re.MULTILINE)
 
 
 def test_build_context_is_what_the_dockerfiles_copy() -> None:

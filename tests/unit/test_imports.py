@@ -34,6 +34,7 @@ def sources(folder: str) -> list[Path]:
         ("idiolect", {"idiolect_server", "idiolect_training", "torch", "vllm", "redis", "fastapi", "transformers"}),
         ("training", {"idiolect_server", "vllm", "redis", "fastapi"}),
         ("server", {"idiolect_training", "peft"}),
+        ("clients/cli", {"torch", "vllm", "redis", "fastapi"}),
         ("clients/python/idiolect_client", {"idiolect", "idiolect_server", "idiolect_training", "torch"}),
     ],
 )

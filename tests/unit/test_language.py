@@ -6,8 +6,8 @@ import pytest
 import torch
 import yaml
 
-from idiolect_training.__main__ import main
-from idiolect_training.errors import LoopingReplies
+from idiolect_cli.main import app
+from idiolect_training.errors import BadRunConfig, CheckpointMismatch, LoopingReplies, NotEvaluated
 from idiolect_training.generate import GENERIC, _Penalty
 from idiolect_training.language import check_loops, repeated
 from tests.unit.tiny import tiny_model, tiny_run
@@ -52,13 +52,12 @@ def run_file(tmp_path, model_path):
     return tmp_path / "run.yaml"
 
 
-def command(monkeypatch, *arguments: object) -> None:
-    monkeypatch.setattr("sys.argv", ["training", *map(str, arguments)])
-    main()
+def command(*arguments: object) -> None:
+    app(list(map(str, arguments)), standalone_mode=False)
 
 
-def test_prompts_of_another_source_are_asked_and_their_replies_measured(tmp_path, run_file, monkeypatch):
-    command(monkeypatch, "fit", run_file, "--out", tmp_path / "out")
+def test_prompts_of_another_source_are_asked_and_their_replies_measured(tmp_path, run_file):
+    command("train", run_file, "--out", tmp_path / "out")
     evaluation = json.loads((tmp_path / "out" / "evaluation.json").read_text())
     assert set(evaluation["language"]) == {GENERIC, "long", "short"}
     assert all(one["n"] == 2 and one["base_nll"] > 0 for one in evaluation["language"].values())
@@ -66,32 +65,32 @@ def test_prompts_of_another_source_are_asked_and_their_replies_measured(tmp_path
     assert {reply["chat"][-1]["content"] for reply in replies} == {"Why?", "Where to?"}
 
 
-def test_export_refuses_users_who_loop_unless_told_otherwise(tmp_path, run_file, monkeypatch):
+def test_export_refuses_users_who_loop_unless_told_otherwise(tmp_path, run_file):
     out, bundle = tmp_path / "out", tmp_path / "out" / "bundle"
-    with pytest.raises(SystemExit, match="not a run folder"):
-        command(monkeypatch, "export", run_file, "--out", out)
-    command(monkeypatch, "fit", run_file, "--out", out)
+    with pytest.raises(CheckpointMismatch, match="not a run folder"):
+        command("export", run_file, "--out", out)
+    command("train", run_file, "--out", out)
     written = bundle / "manifest.json"
     written.unlink()
     evaluation = json.loads((out / "evaluation.json").read_text())
     for user_id, share in ((GENERIC, 0.0), ("long", 0.5), ("short", 0.05)):
         evaluation["language"][user_id]["looping"] = share
     (out / "evaluation.json").write_text(json.dumps(evaluation))
-    with pytest.raises(SystemExit, match="looping_replies: 50% of long's replies loop"):
-        command(monkeypatch, "export", run_file, "--out", out)
+    with pytest.raises(LoopingReplies, match="50% of long's replies loop"):
+        command("export", run_file, "--out", out)
     assert not written.exists()
-    command(monkeypatch, "export", run_file, "--out", out, "--allow-loops")
+    command("export", run_file, "--out", out, "--allow-loops")
     assert written.exists()
     (out / "evaluation.json").unlink()
-    with pytest.raises(SystemExit, match="not_evaluated"):
-        command(monkeypatch, "export", run_file, "--out", out)
+    with pytest.raises(NotEvaluated):
+        command("export", run_file, "--out", out)
 
 
 @pytest.mark.parametrize("content", [None, "\n  \n"])
-def test_prompts_that_cannot_be_read_are_an_error_of_the_run(tmp_path, run_file, monkeypatch, content):
+def test_prompts_that_cannot_be_read_are_an_error_of_the_run(tmp_path, run_file, content):
     file = tmp_path / "prompts.txt"
     file.unlink()
     if content is not None:
         file.write_text(content)
-    with pytest.raises(SystemExit, match=r"bad_run_config: generate\.prompts"):
-        command(monkeypatch, "fit", run_file, "--out", tmp_path / "out")
+    with pytest.raises(BadRunConfig, match=r"generate\.prompts"):
+        command("train", run_file, "--out", tmp_path / "out")

@@ -7,8 +7,9 @@ import pytest
 import torch
 import yaml
 
-from idiolect_training.__main__ import main
+from idiolect_cli.main import app
 from idiolect_training.batch import chat_layout, render
+from idiolect_training.errors import CheckpointMismatch
 from idiolect_training.generate import GENERIC, _decode, generate
 from idiolect_training.policy import Policy
 from idiolect_training.style import style
@@ -67,15 +68,14 @@ def test_style_counts_what_a_reader_sees():
     }
 
 
-def test_a_study_has_its_baseline_and_is_not_done_twice(tmp_path, model, monkeypatch, caplog):
+def test_a_study_has_its_baseline_and_is_not_done_twice(tmp_path, model):
     """The command itself: run file in, report and plots out."""
     run = tiny_run(tmp_path, model, epochs=1, generate={"n_prompts": 2, "max_new_tokens": 4})
     stated = run.model_dump(mode="json", include=tiny_settings(run))
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(stated))
     out = tmp_path / "study"
-    arguments = ["training", "study", str(tmp_path / "tiny.yaml"), "--seeds", "2", "--out", str(out)]
-    monkeypatch.setattr("sys.argv", arguments)
-    main()
+    arguments = ["study", str(tmp_path / "tiny.yaml"), "--seeds", "2", "--out", str(out)]
+    app(arguments, standalone_mode=False)
     written = {file.name for file in out.iterdir() if file.is_file()}
     assert {"report.md", "study.json", "users.png", "users.svg", "curves.svg", "confusion.svg"} <= written
     numbers = json.loads((out / "study.json").read_text())
@@ -89,11 +89,11 @@ def test_a_study_has_its_baseline_and_is_not_done_twice(tmp_path, model, monkeyp
     assert "2 seeds" in report
     assert len((out / "tiny-0" / "replies.jsonl").read_text().splitlines()) == 6
     evaluations = {folder: (out / folder / "evaluation.json").stat().st_mtime_ns for folder in ("tiny-0", "pooled-1")}
-    main()
+    app(arguments, standalone_mode=False)
     assert evaluations == {folder: (out / folder / "evaluation.json").stat().st_mtime_ns for folder in evaluations}
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(stated | {"beta": 0.7}))
-    with pytest.raises(SystemExit, match="checkpoint_mismatch"):
-        main()
+    with pytest.raises(CheckpointMismatch):
+        app(arguments, standalone_mode=False)
 
 
 def tiny_settings(run) -> set[str]:

@@ -176,7 +176,7 @@ def test_two_processes_equal_one(tmp_path, model):
     config.write_text(yaml.safe_dump(run.model_dump(mode="json")))
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     subprocess.run(
-        [*launch, "-m", "idiolect_training", "fit", str(config), "--out", str(tmp_path / "two")],
+        [*launch, "-m", "idiolect_cli", "train", str(config), "--out", str(tmp_path / "two")],
         check=True, timeout=300, cwd=ROOT, env=os.environ | {"ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     one, two = read_curve(tmp_path / "one"), read_curve(tmp_path / "two")
@@ -240,7 +240,7 @@ def test_a_killed_run_resumes_to_an_identical_log(tmp_path, model):
     config, killed = tmp_path / "run.yaml", tmp_path / "killed"
     config.write_text(yaml.safe_dump(run.model_dump(mode="json")))
     process = subprocess.Popen(
-        [sys.executable, "-m", "idiolect_training", "fit", str(config), "--out", str(killed)], cwd=ROOT
+        [sys.executable, "-m", "idiolect_cli", "train", str(config), "--out", str(killed)], cwd=ROOT
     )
     while process.poll() is None and len(read_curve(killed)) < 20:
         time.sleep(0.01)

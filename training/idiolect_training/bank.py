@@ -8,13 +8,14 @@ others they are secants over one standard deviation of the trained users, to eac
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from idiolect.bank import Bank, Question, population
+from idiolect.bank import Bank, Message, Question, population
 from idiolect.inference import Gaussian, Prior
 from idiolect.text import is_printable
 from idiolect.user_model import Array
@@ -27,7 +28,6 @@ from idiolect_training.policy import Policy
 from idiolect_training.preferences import Preference
 
 Floats = NDArray[np.float64]
-Tensor = torch.Tensor
 
 MAX_DIRECTIONS = 8
 FIT_USERS = 200
@@ -179,4 +179,5 @@ def _is_askable(preference: Preference) -> bool:
 
 def _question(preference: Preference) -> Question:
     first, second = sorted((preference.chosen, preference.rejected))
-    return Question(messages=tuple(preference.turns()), first=first, second=second)
+    messages = cast(list[Message], preference.turns())  # Question checks the roles
+    return Question(messages=tuple(messages), first=first, second=second)

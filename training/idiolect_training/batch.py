@@ -15,13 +15,13 @@ from dataclasses import dataclass, fields, replace
 from typing import Self
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from idiolect.layout import Layout, Placement
 from idiolect_training.errors import BadPreference
 from idiolect_training.preferences import Preference
 
-Tensor = torch.Tensor
 PROMPT, CHOSEN, REJECTED, PAD = range(4)
 
 

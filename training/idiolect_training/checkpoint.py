@@ -11,12 +11,12 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
 from idiolect_training.config import upgraded
 from idiolect_training.errors import CheckpointMismatch
 from idiolect_training.rows import Rows
 
-Tensor = torch.Tensor
 Parameters = dict[str, torch.nn.Parameter]
 
 

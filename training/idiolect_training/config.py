@@ -144,7 +144,7 @@ class RunConfig(_Strict):
             raise BadRunConfig(f"{path}: {where}: {first['msg']}") from error
         except (yaml.YAMLError, OSError, ValueError, RecursionError) as error:
             raise BadRunConfig(f"{path}: {error}") from error
-        paths = {"train": path.parent / run.train, "test": run.test and path.parent / run.test}
+        paths: dict[str, object] = {"train": path.parent / run.train, "test": run.test and path.parent / run.test}
         if run.generate is not None and run.generate.prompts is not None:
             prompts = path.parent / run.generate.prompts
             paths["generate"] = run.generate.model_copy(update={"prompts": prompts})

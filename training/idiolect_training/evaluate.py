@@ -10,17 +10,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from idiolect_training.batch import Pair, chat_layout, tokenize
 from idiolect_training.config import RunConfig
 from idiolect_training.generate import Reply, generate
 from idiolect_training.language import language
 from idiolect_training.loss import margins
-from idiolect_training.metrics import Floats, accuracy_by_user, calibration, summarize
+from idiolect_training.metrics import accuracy_by_user, calibration, summarize
 from idiolect_training.policy import Policy
 from idiolect_training.style import style
-
-Tensor = torch.Tensor
 
 MAX_CONFUSED_USERS = 12
 """Everybody's tokens on everybody's pairs costs users x pairs: only for worlds this small."""
@@ -104,9 +104,10 @@ def _everybody(policy: Policy, pairs: Sequence[Pair], rows: Sequence[int], batch
     return torch.where(swapped[:, None], found.flip(-1), found)
 
 
-def pair_margins(run: RunConfig, pairs: Sequence[Pair], logps: Tensor, reference: Tensor) -> Floats:
+def pair_margins(run: RunConfig, pairs: Sequence[Pair], logps: Tensor, reference: Tensor) -> NDArray[np.float64]:
     """Margins [n] as the run's objective sees them."""
     if run.length_normalized:
         lengths = torch.tensor([(len(pair.chosen_ids), len(pair.rejected_ids)) for pair in pairs])
         logps, reference = logps / lengths, reference / lengths
-    return margins(logps, reference).double().numpy()
+    found: NDArray[np.float64] = margins(logps, reference).double().numpy()
+    return found

@@ -124,7 +124,8 @@ class _Encoder:
             logps = logits.log_softmax(-1).gather(1, ids[row, start:end, None])
             means = [layers[layer][row, start:end].mean(0) for layer in (depth // 3, 2 * depth // 3, depth)]
             values.append(torch.cat([torch.stack([logps.mean(), logps.sum()]), *means, layers[-1][row, end - 1]]))
-        return torch.stack(values).numpy()
+        stacked: Array = torch.stack(values).numpy()
+        return stacked
 
 
 def _count(text: Text) -> list[float]:

@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from accelerate import PartialState
 from accelerate.utils import reduce
+from torch import Tensor
 from tqdm import tqdm
 
 from idiolect_training.batch import Pair, chat_layout, shuffled, tokenize
@@ -30,7 +31,6 @@ from idiolect_training.split import split
 from idiolect_training.start import cluster_logits, cluster_words
 
 log = logging.getLogger(__name__)
-Tensor = torch.Tensor
 
 CHECKPOINT = "checkpoint.safetensors"
 BEST = "best.safetensors"
@@ -261,7 +261,7 @@ def _accuracy(policy: Policy, pairs: Sequence[Pair], reference: Tensor, batch_pa
     """Share of pairs whose owner's tokens rank `chosen` higher."""
     policy.model.eval()
     logps = policy.score(pairs, [pair.row for pair in pairs], batch_pairs, "held out")
-    return round((margins(logps, reference) > 0).float().mean().item(), 5)
+    return round(float((margins(logps, reference) > 0).float().mean()), 5)
 
 
 def _schedule(step: int, n_steps: int, warmup_steps: int) -> float:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 from transformers import LogitsProcessor
 
@@ -19,7 +20,6 @@ from idiolect_training.errors import BadRunConfig
 from idiolect_training.policy import Policy
 from idiolect_training.preferences import Preference
 
-Tensor = torch.Tensor
 Chat = list[dict[str, str]]
 
 MAX_USERS = 12

@@ -8,9 +8,9 @@ worked out by hand.
 from typing import Literal
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
-Tensor = torch.Tensor
 Objective = Literal["sigmoid", "robust", "hinge", "ipo"]
 
 

@@ -11,6 +11,7 @@ import torch
 from accelerate import PartialState
 from peft import LoraConfig as PeftLora
 from peft import PeftModel, get_peft_model
+from torch import Tensor
 from tqdm import tqdm
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
@@ -20,8 +21,6 @@ from idiolect_training.config import RunConfig
 from idiolect_training.demo_model import cache_dir, resolve
 from idiolect_training.reference import ReferenceCache
 from idiolect_training.user_table import ClusterUsers, build_user_table
-
-Tensor = torch.Tensor
 
 
 class Policy:

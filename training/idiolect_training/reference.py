@@ -12,10 +12,9 @@ from contextlib import closing
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from idiolect_training.batch import Pair
-
-Tensor = torch.Tensor
 
 
 class ReferenceCache:

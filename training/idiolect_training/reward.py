@@ -21,9 +21,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.optimize import minimize
+from torch import Tensor
 
 Array = NDArray[np.float32]
-Tensor = torch.Tensor
 
 SHARPNESS = 3.0
 

@@ -14,8 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-
-Tensor = torch.Tensor
+from torch import Tensor
 
 BETAS = (0.9, 0.999)
 EPSILON = 1e-8

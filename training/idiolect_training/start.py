@@ -87,7 +87,8 @@ def user_votes(preferences: Sequence[Preference], user_rows: dict[str, int], mod
         chosen, rejected = _sides(vote)
         total[row] += states[place[chosen]] - states[place[rejected]]
         count[row] += 1
-    return total / np.maximum(count, 1)[:, None]
+    each: Floats = total / np.maximum(count, 1)[:, None]
+    return each
 
 
 def group(votes: Floats, most: int, seed: int) -> NDArray[np.int64]:

@@ -1,6 +1,6 @@
 """Several methods, several seeds, and always a pooled baseline with as many updates beside them.
 
-`python -m idiolect_training study RUN.yaml [RUN.yaml ...]`: a method is a run file, named by it. What is done is not
+`idiolect study RUN.yaml [RUN.yaml ...]`: a method is a run file, named by it. What is done is not
 done again, so an interrupted study goes on where it was.
 """
 

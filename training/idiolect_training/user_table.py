@@ -12,15 +12,13 @@ from typing import Annotated, Literal
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
-from torch import nn
+from torch import Tensor, nn
 
 from idiolect.user_model import Array, Kind, UserModel
 from idiolect_training.rows import Rows
 
-Tensor = torch.Tensor
 
-
-class UserTable(nn.Module, ABC):
+class UserTable(nn.Module, ABC):  # type: ignore[misc]
     """Weights shared by all users. `width` is how many numbers a user's row has."""
 
     width: int

@@ -1,21 +1,18 @@
-"""python -m idiolect_server: read the settings, serve until stopped."""
+"""Read the settings, serve until stopped, and tell the supervisor by the exit status how it ended."""
 
 import logging
 import sys
 
 import uvicorn
 
-from idiolect.errors import IdiolectError
 from idiolect_server.app import create_app
 from idiolect_server.settings import Settings
 
 
-def main() -> None:
+def serve() -> None:
+    """Raises SettingsError. Exits with 1 when the engine could not start or has died."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    try:
-        settings = Settings.read()
-    except IdiolectError as error:
-        sys.exit(f"{error.code}: {error.message}" + (f" ({error.hint})" if error.hint else ""))
+    settings = Settings.read()
     app = create_app(settings)
     # No access log: paths hold user ids, and an erased user must not be found in a log.
     config = uvicorn.Config(app, host=settings.host, port=settings.port, log_config=None, access_log=False)
@@ -25,7 +22,3 @@ def main() -> None:
     server.run()
     if app.state.failed:
         sys.exit(1)
-
-
-if __name__ == "__main__":  # vLLM's processes import this module again
-    main()

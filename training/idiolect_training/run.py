@@ -1,0 +1,80 @@
+"""What a run file can be asked for: to be trained, evaluated, exported, studied with others, or judged.
+
+Each takes the run file and the run's folder `out`, runs/NAME unless given; `alpha` overrides the run's. Results are
+files, and lines in the log. Raises IdiolectError.
+"""
+
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from accelerate import PartialState
+
+from idiolect_training import judge as judging
+from idiolect_training import study as studies
+from idiolect_training.config import RunConfig
+from idiolect_training.export import export as write_bundle
+from idiolect_training.fit import fit, restore
+from idiolect_training.language import check_loops
+from idiolect_training.policy import Policy
+
+log = logging.getLogger(__name__)
+
+
+def train(file: Path, out: Path | None, bundle: Path | None, alpha: float | None, allow_loops: bool) -> None:
+    """From data to a checked bundle; what is done already is not done again."""
+    run, out = _read(file, out, alpha)
+    fit(run, out)
+    if PartialState().is_main_process:
+        policy, user_rows = restore(run, out)
+        _evaluate(run, out, policy, user_rows)
+        _export(run, out, policy, user_rows, bundle, allow_loops)
+
+
+def evaluate(file: Path, out: Path | None, alpha: float | None) -> None:
+    """evaluation.json of a trained run."""
+    run, out = _read(file, out, alpha)
+    _evaluate(run, out, *restore(run, out))
+
+
+def export(file: Path, out: Path | None, bundle: Path | None, alpha: float | None, allow_loops: bool) -> None:
+    """The bundle of an evaluated run. Raises LoopingReplies unless `allow_loops`."""
+    run, out = _read(file, out, alpha)
+    _export(run, out, *restore(run, out), bundle, allow_loops)
+
+
+def study(files: Sequence[Path], out: Path | None, n_seeds: int) -> None:
+    """Each run file is a method, named by it; report.md."""
+    methods = {file.stem: RunConfig.read(file) for file in files}
+    out = out or Path("runs") / f"{files[0].stem}-study"
+    studies.study(methods, range(n_seeds), out, title=out.name)
+    log.info("report at %s", out / "report.md")
+
+
+def judge(file: Path, out: Path | None, url: str, model: str, key: str) -> None:
+    """judge.json: what a language model says of the replies."""
+    run, out = _read(file, out, None)
+    votes, _ = run.data()
+    found = judging.judge(judging.read_replies(out / studies.REPLIES), votes, url, model, key)
+    text = json.dumps({"judge": model, "users": found}, indent=2)
+    (out / "judge.json").write_text(text + "\n")
+    log.info(text)
+
+
+def _read(file: Path, out: Path | None, alpha: float | None) -> tuple[RunConfig, Path]:
+    run = RunConfig.read(file)
+    return run if alpha is None else run.model_copy(update={"alpha": alpha}), out or Path("runs") / file.stem
+
+
+def _evaluate(run: RunConfig, out: Path, policy: Policy, user_rows: dict[str, int]) -> None:
+    log.info(json.dumps(studies.write_evaluation(run, out, policy, user_rows), indent=2))
+
+
+def _export(
+    run: RunConfig, out: Path, policy: Policy, user_rows: dict[str, int], bundle: Path | None, allow_loops: bool
+) -> None:
+    if run.generate is not None and not allow_loops:
+        check_loops(studies.read_evaluation(out)["language"], run.generate.max_looping)
+    folder = bundle or out / "bundle"
+    log.info("bundle %s at %s", write_bundle(run, policy, user_rows, folder).bundle_id, folder)
