@@ -6,9 +6,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+from idiolect.learning import NoQuestion
 from idiolect.text import Text
 from idiolect.user_model import Kind
-from idiolect_server.users.knowledge import Effect, NoQuestion, State
+from idiolect_server.users.knowledge import Effect, State
 
 MAX_USER_ID_CHARS = 256
 MAX_MESSAGES = 256

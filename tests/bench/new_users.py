@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from idiolect.bank import Bank
-from idiolect.drift import outdated
 from idiolect.inference import Gaussian, Mixture, Simplex, next_question
+from idiolect.learning import DAY_MS, LEAST_GAIN, GivenVote, ask, believed, know
 from idiolect.user_model import UserModel
 from idiolect.votes import Belief, Floats, Likelihood, Votes
 from idiolect_training.bank import Coordinates, build_bank, fit_likelihood, margin_table
@@ -46,8 +46,6 @@ OUT = ROOT / "docs" / "results"
 N_ANSWERS = (0, 1, 2, 4, 5, 8, 16, 32)
 N_USERS, N_DRAWS = 24, 10
 FLIPS = (0.0, 0.1, 0.25)
-LEAST_GAIN = 0.02
-"""As in idiolect_server/users/learner.py."""
 Key = tuple[str, str, str]
 Signs = NDArray[np.float64]
 """+1 where `first` is preferred, -1 where `second` is, 0 where the user does not mind."""
@@ -157,17 +155,16 @@ class NewUser:
         likelihood: Likelihood | None = None,
     ) -> None:
         self._world, self.kind, self._rng, self._skips, self._flips = world, kind, rng, skips, flips
-        self._likelihood = likelihood or world.bank.likelihood
-        self._prior = world.bank.prior(world.user_model)
+        self._bank = replace(world.bank, likelihood=likelihood or world.bank.likelihood)
         self.answers: list[tuple[int, float]] = []
-        self.belief = self._infer()
+        self._infer()
 
     def answer(self, place: int) -> float:
         """Answer one question, by the rule of the kind or a coin, flipped at times; the belief follows."""
         wanted = self._world.wants[self.kind][0][place] or float(self._rng.choice([-1.0, 1.0]))
         said = -wanted if self._rng.random() < self._flips else wanted
         self.answers.append((place, said))
-        self.belief = self._infer()
+        self._infer()
         return said
 
     def open_(self) -> NDArray[np.bool_]:
@@ -183,22 +180,26 @@ class NewUser:
 
     def pick_best(self) -> int | None:
         """The question of greatest expected gain, as the service asks it; None when none is worth asking."""
-        gains = self._prior.gain(self.belief, self._world.bank.table, self._likelihood)
-        return next_question(gains, ~self.open_(), LEAST_GAIN)
+        closed = [
+            question.question_id for question, left in zip(self._bank.questions, self.open_(), strict=True) if not left
+        ]
+        asked = ask(self._bank, self._prior, self.belief, closed)
+        return None if asked.question is None else self._bank.index[asked.question.question_id]
 
     def predict(self, place: int) -> float:
         """P(first is preferred) of a question."""
-        table = self._world.bank.table
+        table = self._bank.table
         one = Votes.of(table.slopes[[place]], table.offsets[[place]])
-        return float(self._prior.predict(self.belief, one, self._likelihood)[0])
+        return float(self._prior.predict(self.belief, one, self._bank.likelihood)[0])
 
-    def _infer(self) -> Belief:
-        places = np.array([place for place, _ in self.answers], np.int64)
-        signs = np.array([said for _, said in self.answers])
-        bank = self._world.bank
-        votes = Votes.of(signs[:, None] * bank.slopes[places], signs * bank.offsets[places])
-        kept = slice(outdated(votes, self._prior, self._likelihood), None)
-        return self._prior.infer(Votes.of(votes.slopes[kept], votes.offsets[kept]), self._likelihood)
+    def _infer(self) -> None:
+        """As the service does (idiolect/learning.py), each answer on a day of its own: no limit is met."""
+        votes = [
+            GivenVote(self._bank.questions[place].question_id, said > 0, number * DAY_MS)
+            for number, (place, said) in enumerate(self.answers)
+        ]
+        user_model = self._world.user_model
+        self._prior, self.belief = believed(self._bank, user_model, know(self._bank, user_model, votes, {}))
 
 
 def accuracy_by_answers(world: World, skips: bool, seed: int = 0) -> dict[str, Any]:

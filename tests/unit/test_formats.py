@@ -12,10 +12,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from idiolect.learning import MAX_DAILY_VOTES
 from idiolect_training.errors import BadPreference
 from idiolect_training.formats import FORMATS, Format, anthropic_persona, p_soups, read_format, tldr
 from idiolect_training.preferences import Preference
 from idiolect_training.split import split
+from tests.live import ROOT
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 
@@ -551,7 +553,7 @@ def test_feedback_reads_what_the_service_stores(tmp_path: Path):
         "bundle_id": "abc",
         "generation_id": "g",
     }
-    path = write(tmp_path / "votes.ndjson", STORED, STORED | service | {"profile": "likes tea"})
+    path = write(tmp_path / "votes.ndjson", STORED, STORED | service | {"rejected": "c", "profile": "likes tea"})
     plain, full = read_format("feedback", path)
     assert type(plain) is type(full) is Preference
     assert plain.turns() == [{"role": "user", "content": "Hi"}]
@@ -568,7 +570,21 @@ def test_feedback_refuses_what_the_service_does_not_store(tmp_path: Path):
             read_format("feedback", write(tmp_path / "votes.ndjson", STORED, STORED | bad))
 
 
+def test_feedback_keeps_the_votes_that_the_service_counts(tmp_path: Path, caplog):
+    """A changed mind replaces, a doubled click is one, a flood is cut; the file's order says nothing of time."""
+    changed = {"chosen": "b", "rejected": "a", "time": 20.0}
+    flood = [STORED | {"user_id": "bot", "rejected": f"{n:03}", "time": 1.0} for n in range(MAX_DAILY_VOTES + 10)]
+    path = write(tmp_path / "votes.ndjson", STORED | changed, STORED | {"time": 10.0}, *flood, STORED | changed)
+    with caplog.at_level("INFO"):
+        votes = read_format("feedback", path)
+    assert [(vote.chosen, vote.source) for vote in votes if vote.user_id == "ada"] == [
+        ("b", f"{path}:{len(flood) + 3}")
+    ]
+    assert sum(vote.user_id == "bot" for vote in votes) == MAX_DAILY_VOTES
+    assert f"{len(flood) + 3 - len(votes)} votes do not count" in caplog.text
+
+
 def test_feedback_fields_are_those_of_the_route():
-    source = (Path(__file__).parents[2] / "server" / "routes" / "feedback.py").read_text()
+    source = (ROOT / "server" / "idiolect_server" / "routes" / "feedback.py").read_text()
     for field in STORED.keys() - {"user_id"}:
         assert f'"{field}": ' in source

@@ -25,6 +25,8 @@ router = APIRouter()
 UserPath = Annotated[UserId, Path()]
 VotePath = Annotated[str, Path(pattern=r"^\d{1,2}-\d{1,16}-\d{1,16}$")]
 
+MAX_SHOWN_NUMBERS = 64
+"""Longer codes tell a reader nothing."""
 SkipQuery = Annotated[tuple[QuestionId, ...], Query(max_length=256)]
 
 
@@ -93,5 +95,5 @@ async def user(user_id: UserPath, release: Leased) -> UserResponse:
         outdated_votes=0 if known is None else known.outdated_votes,
         uncertainty=None if known is None else known.uncertainty,
         belief=None if known is None else release.learner.in_words(known),
-        code=None if known is None else known.shown_code,
+        code=None if known is None or len(known.code) > MAX_SHOWN_NUMBERS else known.code.tolist(),
     )

@@ -8,11 +8,13 @@ import binascii
 import hashlib
 import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from idiolect.bank import pair_id
+from idiolect.learning import GivenVote
 from idiolect_server.errors import IdempotencyConflict, RequestError
 from idiolect_server.store.changes import PUBLISH_CHANGE, Changes
 from idiolect_server.store.codes import READ_CODE, CodeTable
@@ -100,18 +102,10 @@ class Receipt:
 
 
 @dataclass(frozen=True)
-class GivenVote:
-    """What inference needs of a vote: the pair (idiolect.bank.pair_id), and whether its first side was preferred."""
-
-    pair_id: str
-    first: bool
-
-
-@dataclass(frozen=True)
 class Given:
-    """All votes of a user by their stream ids, at one revision (0: never voted); the record of the trained code."""
+    """All votes of a user, the oldest first, at one revision (0: never voted); and the record of the trained code."""
 
-    votes: dict[str, GivenVote]
+    votes: Sequence[GivenVote]
     revision: int
     trained: bytes | None
 
@@ -167,9 +161,7 @@ class VoteLog:
             names = [f"idiolect:{tag}:given:{user_id}", f"idiolect:{tag}:revision:{user_id}", key]
             listed, revision, trained = await call(self._redis, _GIVEN, names, field)
         votes = dict(zip(listed[::2], listed[1::2], strict=True))
-        ours = {stream_id.decode("ascii", "replace"): _given_vote(value) for stream_id, value in votes.items()}
-        found = {stream_id: vote for stream_id, vote in ours.items() if re.fullmatch(STREAM_ID, stream_id)}
-        return Given({stream_id: vote for stream_id, vote in found.items() if vote}, count(revision), trained)
+        return Given(in_order(votes), count(revision), trained)
 
     async def touch(self, user_ids: Collection[str]) -> None:
         """Have these users' codes inferred anew: pairs of theirs have been scored."""
@@ -215,12 +207,19 @@ def parse_vote(fields: Mapping[bytes, bytes]) -> dict[str, Any] | None:
     return vote if isinstance(vote, dict) and {"user_id", "messages", "chosen", "rejected"} <= vote.keys() else None
 
 
-def _given_vote(value: bytes) -> GivenVote | None:
-    try:
-        fields = json.loads(value)
-        return GivenVote(str(fields["pair"]), bool(fields["first"]))
-    except (ValueError, KeyError, TypeError):
-        return None
+def in_order(votes: Mapping[bytes, bytes]) -> list[GivenVote]:
+    """The hash `given` as votes, the oldest first; what we did not write is no vote."""
+    found: dict[tuple[int, int], GivenVote] = {}
+    for stream_id, value in votes.items():
+        text = stream_id.decode("ascii", "replace")
+        if not re.fullmatch(STREAM_ID, text):
+            continue
+        milliseconds, _, number = text.partition("-")
+        with suppress(ValueError, KeyError, TypeError):
+            fields = json.loads(value)
+            vote = GivenVote(str(fields["pair"]), bool(fields["first"]), int(milliseconds))
+            found[int(milliseconds), int(number)] = vote
+    return [found[place] for place in sorted(found)]
 
 
 def _encode_cursor(seen: Mapping[int, str]) -> str:

@@ -1,0 +1,144 @@
+"""From a user's votes to what is known of the user and what to ask next: the one rule that serves and is measured.
+
+Pure functions of (votes, bank): a vote taken back was never given, and a code can be rebuilt at any time.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Container, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from idiolect.bank import Bank, Question
+from idiolect.drift import outdated
+from idiolect.inference import Prior, next_question
+from idiolect.user_model import Array, UserModel
+from idiolect.votes import Belief, Floats, Votes
+
+LEAST_GAIN = 0.02
+"""Nats that an answer must promise for its question to be asked: a fair coin that says nothing else is worth 0.69."""
+MAX_VOTES = 512
+"""The latest that count: what a user said many hundred votes ago is no longer needed."""
+MAX_DAILY_VOTES = 64
+"""Votes of one user in one day (UTC) beyond these do not count: a script cannot talk somebody into a new taste."""
+DAY_MS = 24 * 3600 * 1000
+
+NoQuestion = Literal["no_bank", "nothing_worth_asking", "all_skipped"]
+"""Why there is no question: the bundle has none, no answer would tell enough, or the user skipped those that would."""
+
+
+@dataclass(frozen=True)
+class GivenVote:
+    """What inference needs of a vote: the pair (idiolect.bank.pair_id), and whether its first side was preferred."""
+
+    pair_id: str
+    first: bool
+    given_ms: int
+    """Unix milliseconds."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of one user from the votes that count."""
+
+    code: Array
+    belief: Belief
+    effective_votes: int
+    outdated_votes: int
+    """Older votes that recent ones contradict: they are kept, and do not count."""
+    uncertainty: float
+    """1 when nothing is known beyond the population, falling towards 0."""
+    pairs: frozenset[str]
+    """The pairs of the votes that count."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The next best question for a user, what its answer is expected to tell in nats, and how many were answered."""
+
+    question: Question | None
+    gain: float
+    n_answered: int
+    reason: NoQuestion | None
+    """Why there is no question."""
+
+
+def counting(votes: Iterable[GivenVote], scored: Container[str] | None = None) -> list[GivenVote]:
+    """Of one user's votes, the oldest first, those that count, in the same order.
+
+    The last answer to a pair replaces the earlier ones; of a day's votes the first MAX_DAILY_VOTES count, of all the
+    latest MAX_VOTES. With `scored`, only votes on these pairs do: the others wait for their margins.
+    """
+    today: Counter[int] = Counter()
+    last: dict[str, GivenVote] = {}
+    for vote in votes:
+        day = vote.given_ms // DAY_MS
+        today[day] += 1
+        if today[day] <= MAX_DAILY_VOTES and (scored is None or vote.pair_id in scored):
+            last.pop(vote.pair_id, None)
+            last[vote.pair_id] = vote
+    return list(last.values())[-MAX_VOTES:]
+
+
+def know(
+    bank: Bank,
+    user_model: UserModel,
+    votes: Iterable[GivenVote],
+    margins: Mapping[str, Floats],
+    trained: Array | None = None,
+) -> Known | None:
+    """What the votes, the oldest first, say of their user; None without a vote that counts.
+
+    `margins` [1 + C] are offset and slopes of pairs that are not in the bank, `trained` is the user's code from
+    training. Votes are summed in a fixed order, so that codes do not depend on the order in which they came, to the
+    last bit; it matters only to decide which votes are outdated (idiolect/drift.py).
+    """
+    counted = counting(votes, bank.index.keys() | margins.keys())
+    if not counted:
+        return None
+    rows = np.array([_row(bank, vote.pair_id, margins) for vote in counted])
+    table = np.array([[1.0 if vote.first else -1.0] for vote in counted]) * rows
+    slopes, offsets = table[:, 1:], table[:, 0]
+    prior = bank.prior(user_model, trained)
+    n_old = outdated(Votes.of(slopes, offsets), prior, bank.likelihood)
+    order = sorted(range(n_old, len(counted)), key=lambda place: counted[place].pair_id)
+    belief = prior.infer(Votes.of(slopes[order], offsets[order]), bank.likelihood)
+    nothing = prior.infer(Votes.none(len(bank.mean)), bank.likelihood)
+    code = bank.code(user_model, belief, trained)
+    # A surprising vote may leave more open than nobody's votes do: that is no less than knowing nothing.
+    uncertainty = min(1.0, float(belief.spread / nothing.spread))
+    return Known(code, belief, len(order), n_old, uncertainty, frozenset(counted[place].pair_id for place in order))
+
+
+def believed(
+    bank: Bank, user_model: UserModel, known: Known | None, trained: Array | None = None
+) -> tuple[Prior, Belief]:
+    """Who a user may be before any vote, and what is believed after those that count."""
+    prior = bank.prior(user_model, trained)
+    return prior, prior.infer(Votes.none(len(bank.mean)), bank.likelihood) if known is None else known.belief
+
+
+def ask(bank: Bank, prior: Prior, belief: Belief, answered: Collection[str], skipped: Collection[str] = ()) -> Asked:
+    """The question whose answer promises most; none when no question is left that promises LEAST_GAIN.
+
+    `answered` and `skipped` are pairs. Questions that the user does not care about are not asked again: answers to
+    them would be coins thrown.
+    """
+    done, passed = np.zeros((2, len(bank.questions)), bool)
+    for places, pairs in ((done, answered), (passed, skipped)):
+        places[[bank.index[pair] for pair in pairs if pair in bank.index]] = True
+    gains, n_answered = prior.gain(belief, bank.table, bank.likelihood), int(done.sum())
+    place = next_question(gains, done | passed, LEAST_GAIN)
+    if place is not None:
+        return Asked(bank.questions[place], float(gains[place]), n_answered, None)
+    left = next_question(gains, done, LEAST_GAIN)
+    return Asked(None, 0.0, n_answered, "nothing_worth_asking" if left is None else "all_skipped")
+
+
+def _row(bank: Bank, pair: str, margins: Mapping[str, Floats]) -> Floats:
+    """Offset and slopes of a pair, [1 + C]."""
+    if pair not in bank.index:
+        return margins[pair]
+    place = bank.index[pair]
+    return np.concatenate([bank.offsets[place : place + 1], bank.slopes[place]])
