@@ -19,7 +19,8 @@ from pathlib import Path
 import httpx
 import redis
 
-from idiolect_server.store.connection import N_SHARDS, shard
+from idiolect_server.store import keyspace
+from idiolect_server.store.keyspace import N_SHARDS
 from idiolect_training.demo_model import demo_model
 from tests.live import ROOT, Redis, free_port, start_server, wait_until_ready
 from tests.record import record
@@ -104,18 +105,18 @@ def main() -> None:
         stored = [
             json.loads(fields[b"vote"])
             for number in range(N_SHARDS)
-            for _, fields in connection.xrange(f"idiolect:{{{number}}}:votes")
+            for _, fields in connection.xrange(keyspace.of_shard("votes", number))
         ]
         by_user = Counter(vote["user_id"] for vote in stored)
         expected = Counter(f"user-{number % N_USERS}" for number in range(N_VOTES))
-        counted = {user: int(connection.get(f"idiolect:{shard(user)}:count:{user}") or 0) for user in expected}
+        counted = {user: int(connection.get(keyspace.of_user("count", user)) or 0) for user in expected}
         with httpx.Client(base_url=url, timeout=60) as http:
             waited = time.monotonic()
             while _unfinished(connection, bundle.bundle_id):
                 assert time.monotonic() - waited < 600, "the backlog is not scored"
                 time.sleep(1)
             known = [http.get(f"/users/{user}").json() for user in expected]
-        margins = sum(connection.hlen(f"idiolect:{{{n}}}:margins:{bundle.bundle_id}") for n in range(N_SHARDS))
+        margins = sum(connection.hlen(keyspace.margins(bundle.bundle_id, n)) for n in range(N_SHARDS))
         value = {
             "acknowledged": len(acknowledged),
             "lost": len(acknowledged) - len(stored) if len(stored) < len(acknowledged) else 0,
@@ -137,7 +138,7 @@ def _unfinished(connection: redis.Redis, bundle_id: str) -> int:
     """Votes that no scorer has finished: not yet read, or taken and not acknowledged."""
     left = 0
     for number in range(N_SHARDS):
-        stream = f"idiolect:{{{number}}}:votes"
+        stream = keyspace.of_shard("votes", number)
         for group in connection.xinfo_groups(stream) if connection.exists(stream) else ():
             if group["name"] == f"scorer:{bundle_id}".encode():
                 unread = connection.xrange(stream, min=b"(" + group["last-delivered-id"], count=1)

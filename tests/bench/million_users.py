@@ -29,6 +29,7 @@ import redis
 
 from idiolect.bundle import Bundle
 from idiolect_server.engine.time_slice import LONGEST_NS, set_turn
+from idiolect_server.store import keyspace
 from idiolect_server.store.codes import CodeTable
 from idiolect_server.store.store import Store
 from idiolect_training.demo_model import demo_model
@@ -182,7 +183,7 @@ def serving(folder: Path, bundle: Bundle, model: Path, store: Redis) -> Iterator
         httpx.Client(base_url=url, timeout=60) as http,
     ):
         connection = redis.Redis.from_url(store.url)
-        while not connection.exists(f"idiolect:loaded:{bundle.bundle_id}"):
+        while not connection.exists(keyspace.loaded(bundle.bundle_id)):
             time.sleep(0.5)
         yield Server(url, http, process.pid)
 

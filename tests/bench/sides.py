@@ -20,6 +20,7 @@ from idiolect.layout import Placement
 from idiolect.manifest import AdapterWeights
 from idiolect.user_model import UserModel
 from idiolect_server.engine.launch import CPU_STEP_TOKENS, FEW_CORES, INTEL_OPENMP
+from idiolect_server.store import keyspace
 from idiolect_training.demo_model import demo_model
 from tests.bench import one_process
 from tests.bench.load import Body
@@ -74,7 +75,7 @@ def ours(folder: Path, bundle: Bundle) -> Iterator[tuple[str, Path]]:
     try:
         with (folder / "server.log").open("wb") as log, running_server(log, **settings) as (url, _):
             connection = redis.Redis.from_url(store.url)
-            while not connection.exists(f"idiolect:loaded:{bundle.bundle_id}"):
+            while not connection.exists(keyspace.loaded(bundle.bundle_id)):
                 time.sleep(0.5)
             yield url, cache / "merged" / bundle.bundle_id / "model"
     finally:

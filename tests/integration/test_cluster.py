@@ -16,8 +16,9 @@ import pytest
 
 from idiolect.bundle import Bundle
 from idiolect_server.errors import StoreUnavailable
+from idiolect_server.store import keyspace
 from idiolect_server.store.codes import CodeTable
-from idiolect_server.store.connection import STORE_ERRORS, connect, send, shard
+from idiolect_server.store.connection import STORE_ERRORS, connect, send
 from idiolect_server.store.store import Store
 from tests.integration.test_personalize import VOTE, Replica, replicas, soon
 from tests.live import N_SLOTS, Cluster, running_server
@@ -98,7 +99,7 @@ def test_connections_are_closed_while_commands_are_sent(cluster: Cluster):
     async def scenario() -> None:
         redis = connect(cluster.url)
         await redis.initialize()
-        keys = [shard(user_id) for user_id in USERS]
+        keys = [f"{{{keyspace.shard(user_id)}}}" for user_id in USERS]
         right = [key.encode() for key in keys]
         assert all(await asyncio.gather(*(redis.set(key, key) for key in keys)))
 
@@ -224,7 +225,7 @@ def test_replies_go_on_while_a_primary_is_lost(cluster: Cluster, tmp_path: Path)
 
 def has(cluster: Cluster, number: int, user_id: str) -> bool:
     """Whether a user was at this primary when the cluster started."""
-    slot = int(cluster.client(cluster.nodes[-1]).execute_command("CLUSTER KEYSLOT", shard(user_id)))
+    slot = int(cluster.client(cluster.nodes[-1]).execute_command("CLUSTER KEYSLOT", keyspace.of_user("given", user_id)))
     return N_SLOTS * number // 3 <= slot < N_SLOTS * (number + 1) // 3
 
 

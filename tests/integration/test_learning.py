@@ -25,9 +25,10 @@ import redis
 from idiolect.bank import pair_id
 from idiolect.bundle import Bundle
 from idiolect_server.keys import digest
+from idiolect_server.store import keyspace
 from idiolect_server.store.changes import CHANNEL
 from idiolect_server.store.codes import CodeTable
-from idiolect_server.store.connection import N_SHARDS, shard
+from idiolect_server.store.keyspace import N_SHARDS
 from idiolect_server.store.record import decode_code
 from idiolect_server.store.store import Store
 from idiolect_training.batch import chat_layout, tokenize
@@ -63,7 +64,7 @@ class Learning(Live):
         return float(found[1]) if found else 0.0
 
     def inferred(self, user_id: str) -> bytes | None:
-        return self.connection.get(f"idiolect:{shard(user_id)}:inferred:{self.bundle.bundle_id}:{user_id}")
+        return self.connection.get(keyspace.inferred(self.bundle.bundle_id, user_id))
 
     def answer(self, user_id: str, question: dict, wants_short: bool) -> dict:
         short, long = sorted((question["first"], question["second"]), key=len)
@@ -169,7 +170,7 @@ def test_codes_are_rebuilt_to_the_last_bit(learning: Learning, evidence):
     code = decode_code(learning.inferred("rita")[8:])[0].tobytes()
     assert decode_code(learning.inferred("sven")[8:])[0].tobytes() == code
 
-    learning.connection.delete(f"idiolect:{shard('rita')}:inferred:{learning.bundle.bundle_id}:rita")
+    learning.connection.delete(keyspace.inferred(learning.bundle.bundle_id, "rita"))
     learning.connection.publish(CHANNEL, "changed rita")
     learning.get("/users/rita")
     assert decode_code(learning.inferred("rita")[8:])[0].tobytes() == code
@@ -203,7 +204,7 @@ def test_an_organic_pair_is_scored_once_and_as_the_trainer_would(learning: Learn
     assert learning.metric("idiolect_scoring_lag_seconds") < 60
 
     identity = pair_id([{"role": "user", "content": "What of it?"}], pair["chosen"], pair["rejected"])
-    key = f"idiolect:{shard(identity)}:margins:{learning.bundle.bundle_id}"
+    key = keyspace.margins(learning.bundle.bundle_id, keyspace.shard(identity))
     margins = np.frombuffer(learning.connection.hget(key, identity), "<f8")
     policy = learning.policy
     first, second = sorted((pair["chosen"], pair["rejected"]))
@@ -227,11 +228,12 @@ def test_a_pair_whose_scoring_never_ends_is_given_up(learning: Learning):
     pair = {"prompt": "Deadly?", "chosen": "a", "rejected": "b"}
     identity = pair_id([{"role": "user", "content": "Deadly?"}], "a", "b")
     bundle_id = learning.bundle.bundle_id
-    learning.connection.set(f"idiolect:{shard(identity)}:tries:{bundle_id}:{identity}", 3)
+    learning.connection.set(keyspace.tries(bundle_id, identity), 3)
     scored = learning.metric("idiolect_pairs_scored_total")
     learning.post("/feedback", user_id="theo", **pair)
     deadline = time.monotonic() + 30
-    while (margins := learning.connection.hget(f"idiolect:{shard(identity)}:margins:{bundle_id}", identity)) is None:
+    kept = keyspace.margins(bundle_id, keyspace.shard(identity))
+    while (margins := learning.connection.hget(kept, identity)) is None:
         assert time.monotonic() < deadline
         time.sleep(0.2)
     assert margins == b""
@@ -386,7 +388,7 @@ def test_an_erased_trained_user_stays_erased(learning: Learning):
     assert learning.http.delete("/users/long").json()["codes"] == 1
     assert learning.get("/users/long")["state"] == "generic"
     # Another server of the same bundle would store all codes again, were it not for the erasure.
-    learning.connection.delete(f"idiolect:loaded:{learning.bundle.bundle_id}")
+    learning.connection.delete(keyspace.loaded(learning.bundle.bundle_id))
 
     async def load() -> None:
         store = Store(learning.redis.url)

@@ -13,8 +13,8 @@ import redis
 
 from idiolect.bank import pair_id
 from idiolect.bundle import Bundle
+from idiolect_server.store import keyspace
 from idiolect_server.store.codes import CodeTable
-from idiolect_server.store.connection import shard
 from idiolect_server.store.record import encode_code
 from idiolect_server.store.store import Store
 from idiolect_server.users.cache import UserCache
@@ -185,7 +185,7 @@ def test_the_last_code_serves_while_a_new_one_cannot_be_inferred(tmp_path: Path)
             await asyncio.sleep(0.5)  # its own message has come back
             known = await one.users.find("ada")
             pair = pair_id(VOTE["messages"], VOTE["chosen"], VOTE["rejected"])
-            margins = f"idiolect:{shard(pair)}:margins:{bundle.bundle_id}"
+            margins = keyspace.margins(bundle.bundle_id, keyspace.shard(pair))
             connection.set(margins, "not a hash")
             await one.store.votes.add("ada", "k", VOTE)
             meanwhile = await one.users.find("ada")

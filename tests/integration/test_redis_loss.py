@@ -7,13 +7,14 @@ import uuid
 
 import redis
 
-from idiolect_server.store.connection import N_SHARDS
+from idiolect_server.store import keyspace
+from idiolect_server.store.keyspace import N_SHARDS
 from tests.conftest import Live
 
 
 def stored_votes(live: Live) -> list[dict[str, object]]:
     connection = redis.Redis.from_url(live.redis.url)
-    streams = (connection.xrange(f"idiolect:{{{shard}}}:votes") for shard in range(N_SHARDS))
+    streams = (connection.xrange(keyspace.of_shard("votes", shard)) for shard in range(N_SHARDS))
     return [json.loads(entry[b"vote"]) for stream in streams for _, entry in stream]
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from idiolect.errors import UserCodeError
 from idiolect_server.store.codes import USERS_PER_BUCKET, CodeTable
-from idiolect_server.store.connection import N_SHARDS
+from idiolect_server.store.keyspace import N_SHARDS
 from tests.unit.bundles import small_bundle
 
 WEIGHTS = np.random.default_rng(0).dirichlet(np.ones(16), size=500).astype(np.float32)

@@ -11,18 +11,17 @@ from typing import Any
 
 from idiolect_server.store.breaker import Breaker
 from idiolect_server.store.connection import STORE_ERRORS, Connection, subscriber
+from idiolect_server.store.keyspace import CHANNEL, USER_OF_KEY
 
 log = logging.getLogger(__name__)
 
-CHANNEL = "idiolect:changed"
-"""Messages: `changed USER`, `erased USER`, or `all`."""
 SILENCE_S = 2.0
 """Without a message for so long, Redis is asked whether it is there."""
 RETRY_S = 0.5
 
 PUBLISH_CHANGE = f"""
 local function publish_change(key, how)
-  redis.call('PUBLISH', '{CHANNEL}', how .. ' ' .. string.match(key, '^idiolect:{{%d+}}:%a+:(.*)$'))
+  redis.call('PUBLISH', '{CHANNEL}', how .. ' ' .. string.match(key, '{USER_OF_KEY}'))
 end
 """
 """For scripts: `key` is any key of the user's that ends in the id, `how` is 'changed' or 'erased'."""

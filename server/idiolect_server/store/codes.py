@@ -17,7 +17,8 @@ import numpy as np
 from idiolect.bundle import Bundle
 from idiolect.errors import UserCodeError
 from idiolect.user_model import Array
-from idiolect_server.store.connection import N_SHARDS, shard
+from idiolect_server.store import keyspace
+from idiolect_server.store.keyspace import N_SHARDS
 from idiolect_server.store.record import decode_code, encode_code
 
 MAX_PACKED_BYTES = 64
@@ -89,7 +90,7 @@ class CodeTable:
 def place(bundle_id: str, n_buckets: int, user_id: str) -> tuple[str, bytes]:
     """See CodeTable.place; 12 bytes of a digest stand for the user, 4 of them in the choice of the bucket."""
     if not n_buckets:
-        return f"idiolect:{shard(user_id)}:code:{bundle_id}:{user_id}", b""
+        return keyspace.code(bundle_id, user_id), b""
     digest = hashlib.blake2b(user_id.encode(), digest_size=12).digest()
     bucket = int.from_bytes(digest[:4], "little") % n_buckets
-    return f"idiolect:{shard(user_id)}:codes:{bundle_id}:{bucket}", digest[4:]
+    return keyspace.codes(bundle_id, user_id, bucket), digest[4:]

@@ -1,9 +1,8 @@
-"""The connection to Redis, one server or a cluster: where keys of a user hash to, and Redis's errors as ours."""
+"""The connection to Redis, one server or a cluster, and its errors as ours."""
 
 import hashlib
 import logging
 import re
-import zlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -19,7 +18,6 @@ from idiolect_server.errors import StoreUnavailable
 
 log = logging.getLogger(__name__)
 
-N_SHARDS = 64
 TIMEOUT_S = 0.5
 
 
@@ -77,11 +75,6 @@ def connect(url: str) -> Connection:
         max_connections=1 << 16,  # as many as from one server: what is refused here is an outage to us
         dynamic_startup_nodes=False,  # names stay names: a cluster may come back under other addresses
     )
-
-
-def shard(name: str) -> str:
-    """The hash tag of a user's keys: all of them are in one slot of a Redis Cluster."""
-    return f"{{{zlib.crc32(name.encode()) % N_SHARDS}}}"
 
 
 def digest(user_id: str) -> str:

@@ -4,8 +4,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from idiolect_server.store import keyspace
 from idiolect_server.store.breaker import Breaker
-from idiolect_server.store.connection import Connection, call, digest, mapped, shard
+from idiolect_server.store.connection import Connection, call, digest, mapped
 
 GENERATION_TTL_S = 24 * 3600
 
@@ -31,11 +32,10 @@ class Generations:
 
     async def remember(self, user_id: str, generation_id: str, generation: Mapping[str, Any], began_s: float) -> None:
         """Keep a user's generation for feedback, for GENERATION_TTL_S. `began_s` is when it began, in Unix seconds."""
-        tag = shard(user_id)
         keys = [
-            f"idiolect:{tag}:generation:{generation_id}",
-            f"idiolect:{tag}:generations:{user_id}",
-            f"idiolect:{tag}:erased",
+            keyspace.generation(user_id, generation_id),
+            keyspace.of_user("generations", user_id),
+            keyspace.of_shard("erased", keyspace.shard(user_id)),
         ]
         packed, who = json.dumps(generation), digest(user_id)
         async with self._breaker.spared(keys[0]):
@@ -44,7 +44,7 @@ class Generations:
     async def get(self, user_id: str, generation_id: str) -> dict[str, Any] | None:
         """What `remember` kept of this user, or None."""
         async with mapped():
-            found = await self._redis.get(f"idiolect:{shard(user_id)}:generation:{generation_id}")
+            found = await self._redis.get(keyspace.generation(user_id, generation_id))
         try:
             values = json.loads(found or b"null")
         except ValueError:

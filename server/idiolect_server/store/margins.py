@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from idiolect.votes import Floats
-from idiolect_server.store.connection import Connection, call, mapped, send, shard
+from idiolect_server.store import keyspace
+from idiolect_server.store.connection import Connection, call, mapped, send
 
 TRIES_TTL_S = 24 * 3600
 
@@ -27,7 +28,7 @@ class MarginTable:
         async with mapped():
             pipeline = self._redis.pipeline(transaction=False)
             for pair in pair_ids:
-                pipeline.hget(f"idiolect:{shard(pair)}:margins:{bundle_id}", pair)
+                pipeline.hget(keyspace.margins(bundle_id, keyspace.shard(pair)), pair)
             found = await send(pipeline)
         return {
             pair: np.frombuffer(value, "<f8").astype(np.float64)
@@ -39,10 +40,10 @@ class MarginTable:
         """Numbers that tell a pair's margins under every code of a bundle; the first to come are kept."""
         async with mapped():
             value = np.asarray(margins, "<f8").tobytes()
-            await self._redis.hsetnx(f"idiolect:{shard(pair)}:margins:{bundle_id}", pair, value)
+            await self._redis.hsetnx(keyspace.margins(bundle_id, keyspace.shard(pair)), pair, value)
 
     async def count_try(self, bundle_id: str, pair: str) -> int:
         """How often this pair has been tried to score under a bundle, this time included, within TRIES_TTL_S."""
-        key = f"idiolect:{shard(pair)}:tries:{bundle_id}:{pair}"
+        key = keyspace.tries(bundle_id, pair)
         async with mapped():
             return int(await call(self._redis, _COUNT_TRY, [key], TRIES_TTL_S))

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from idiolect_server.errors import StoreUnavailable
-from idiolect_server.store.connection import N_SHARDS, Connection, call, mapped, send
+from idiolect_server.store import keyspace
+from idiolect_server.store.connection import Connection, call, mapped, send
+from idiolect_server.store.keyspace import N_SHARDS
 from idiolect_server.store.votes import parse_vote
 
 log = logging.getLogger(__name__)
@@ -57,7 +59,7 @@ class Queue:
     """One scorer's end of it. Every method raises StoreUnavailable when Redis does not answer in time."""
 
     def __init__(self, connection: Connection, bundle_id: str) -> None:
-        self._redis, self._group, self._consumer = connection, f"scorer:{bundle_id}", uuid.uuid4().hex
+        self._redis, self._group, self._consumer = connection, keyspace.scorers(bundle_id), uuid.uuid4().hex
         self._next_claim_s = 0.0
 
     async def take(self, n_votes: int) -> list[Unscored]:
@@ -88,7 +90,7 @@ class Queue:
             pipeline = self._redis.pipeline(transaction=False)
             for number in shards:
                 limits = [ABANDONED_MS if claims else "", n_votes]
-                call(pipeline, _TAKE, [f"idiolect:{{{number}}}:votes"], self._group, self._consumer, *limits)
+                call(pipeline, _TAKE, [keyspace.of_shard("votes", number)], self._group, self._consumer, *limits)
             answers = await pipeline.execute(raise_on_error=False)
             failed = [answer for answer in answers if isinstance(answer, Exception)]
             if len(failed) == len(answers):
@@ -108,7 +110,7 @@ class Queue:
 
     async def _read(self, number: int, stream_id: bytes) -> dict[str, Any] | None:
         async with mapped():
-            entries = await self._redis.xrange(f"idiolect:{{{number}}}:votes", stream_id, stream_id)
+            entries = await self._redis.xrange(keyspace.of_shard("votes", number), stream_id, stream_id)
         return parse_vote(entries[0][1]) if entries else None
 
     async def hold(self, votes: Sequence[Unscored]) -> None:
@@ -116,7 +118,7 @@ class Queue:
         async with mapped():
             pipeline = self._redis.pipeline(transaction=False)
             for number, stream_id in (vote.place for vote in votes):
-                stream = f"idiolect:{{{number}}}:votes"
+                stream = keyspace.of_shard("votes", number)
                 pipeline.xclaim(
                     stream, self._group, self._consumer, min_idle_time=0, message_ids=[stream_id], justid=True
                 )
@@ -127,7 +129,7 @@ class Queue:
         async with mapped():
             pipeline = self._redis.pipeline(transaction=False)
             for number, stream_id in (vote.place for vote in votes):
-                pipeline.xack(f"idiolect:{{{number}}}:votes", self._group, stream_id)
+                pipeline.xack(keyspace.of_shard("votes", number), self._group, stream_id)
             await send(pipeline)
 
     async def backlog(self) -> int:
@@ -135,7 +137,7 @@ class Queue:
         async with mapped():
             pipeline = self._redis.pipeline(transaction=False)
             for number in range(N_SHARDS):
-                pipeline.xinfo_groups(f"idiolect:{{{number}}}:votes")
+                pipeline.xinfo_groups(keyspace.of_shard("votes", number))
             answers = await pipeline.execute(raise_on_error=False)
         name = self._group.encode()
         groups = [group for answer in answers if isinstance(answer, list) for group in answer if group["name"] == name]

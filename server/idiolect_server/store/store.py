@@ -1,24 +1,4 @@
-"""Users in Redis. Votes are the record (store/votes.py); codes can be rebuilt from a bundle and the votes.
-
-All keys of one user carry the same hash tag, so that every operation is one slot of a Redis Cluster:
-
-    idiolect:{N}:votes                    stream   votes of every user whose id hashes to shard N
-    idiolect:{N}:given:USER               hash     the user's votes: stream id -> pair, side, idempotency key
-    idiolect:{N}:count:USER               string   how many votes the user has given
-    idiolect:{N}:revision:USER            string   raised by whatever changes what the user's votes say
-    idiolect:{N}:key:DIGEST               string   an idempotency key -> the vote it made
-    idiolect:{N}:profile:USER             string   what the user says in words
-    idiolect:{N}:code:BUNDLE:USER         string   the user's trained code under one bundle (store/codes.py), or
-    idiolect:{N}:codes:BUNDLE:BUCKET      hash     the codes of about 64 users, by a digest of their ids
-    idiolect:{N}:inferred:BUNDLE:USER     string   the code inferred from votes, after the revision it was inferred at
-    idiolect:{N}:generation:ID            string   prompt and reply of a user's generation, for later feedback
-    idiolect:{N}:generations:USER         zset     the ids of these, by the time they were made
-    idiolect:{N}:erased                   hash     SHA-256 of an erased user's id -> when, in Unix seconds
-    idiolect:{N}:margins:BUNDLE           hash     a pair whose id hashes to shard N -> its margins (scorer.py)
-    idiolect:{N}:tries:BUNDLE:PAIR        string   how often the pair has been tried to score lately
-    idiolect:{N}:tables                   hash     every bundle whose codes were stored here -> its buckets a shard
-    idiolect:loaded:BUNDLE                string   set when all trained codes of a bundle are stored
-"""
+"""Users in Redis. Votes are the record (votes.py); codes can be rebuilt from a bundle and the votes."""
 
 import asyncio
 import logging
@@ -31,11 +11,11 @@ from redis.exceptions import ResponseError
 from tqdm import tqdm
 
 from idiolect.user_model import Array
+from idiolect_server.store import keyspace
 from idiolect_server.store.breaker import Breaker
-from idiolect_server.store.changes import CHANNEL, PUBLISH_CHANGE, Changes
+from idiolect_server.store.changes import PUBLISH_CHANGE, Changes
 from idiolect_server.store.codes import READ_CODE, CodeTable, place
 from idiolect_server.store.connection import (
-    N_SHARDS,
     STORE_ERRORS,
     call,
     connect,
@@ -44,9 +24,9 @@ from idiolect_server.store.connection import (
     mapped,
     nodes,
     send,
-    shard,
 )
 from idiolect_server.store.generations import Generations
+from idiolect_server.store.keyspace import CHANNEL, N_SHARDS
 from idiolect_server.store.leftovers import clear
 from idiolect_server.store.margins import MarginTable
 from idiolect_server.store.queue import Queue
@@ -98,19 +78,19 @@ local n_votes, n_generations, n_codes = 0, 0, 0
 local given = redis.call('HGETALL', KEYS[1])
 for i = 1, #given, 2 do
   redis.call('XDEL', KEYS[2], given[i])
-  redis.call('DEL', ARGV[1] .. 'key:' .. cjson.decode(given[i + 1])['key'])
+  redis.call('DEL', ARGV[1] .. cjson.decode(given[i + 1])['key'])
   n_votes = n_votes + 1
 end
 for _, id in ipairs(redis.call('ZRANGE', KEYS[3], 0, -1)) do
-  n_generations = n_generations + redis.call('DEL', ARGV[1] .. 'generation:' .. id)
+  n_generations = n_generations + redis.call('DEL', ARGV[2] .. id)
 end
 for i = 8, #KEYS do
-  local field = ARGV[i - 4]
+  local field = ARGV[i - 3]
   n_codes = n_codes + (field == '' and redis.call('DEL', KEYS[i]) or redis.call('HDEL', KEYS[i], field))
 end
 local n_profiles = redis.call('DEL', KEYS[4])
 redis.call('DEL', KEYS[1], KEYS[3], KEYS[5], KEYS[6])
-redis.call('HSET', KEYS[7], ARGV[2], ARGV[3])
+redis.call('HSET', KEYS[7], ARGV[3], ARGV[4])
 publish_change(KEYS[1], 'erased')
 return {n_votes, n_generations, n_codes, n_profiles}
 """
@@ -172,7 +152,8 @@ class Store:
     async def user(self, table: CodeTable, user_id: str) -> StoredUser:
         """What is known of a user under a bundle, in one round trip."""
         key, field = table.place(user_id)
-        names = _keys(user_id, f"inferred:{table.bundle_id}", "count", "revision", "profile")
+        others = [keyspace.of_user(kind, user_id) for kind in ("count", "revision", "profile")]
+        names = [keyspace.inferred(table.bundle_id, user_id), *others]
         async with self._breaker.spared(key):
             trained, inferred, votes, revision, profile = await call(self._redis, _USER, [key, *names], field)
         seen, record = 0, b""
@@ -186,7 +167,7 @@ class Store:
 
         An empty record says that nothing could be inferred: the trained code, if any, stays in force.
         """
-        keys = _keys(user_id, "revision", f"inferred:{bundle_id}")
+        keys = [keyspace.of_user("revision", user_id), keyspace.inferred(bundle_id, user_id)]
         async with mapped():
             packed = _REVISION.pack(revision) + record
             current = bool(await call(self._redis, _PUT_INFERRED, keys, str(revision), packed))
@@ -195,19 +176,19 @@ class Store:
 
     async def put_profile(self, user_id: str, profile: str | None) -> None:
         """What the user says in words; None forgets it."""
-        (key,) = _keys(user_id, "profile")
+        keys = [keyspace.of_user("profile", user_id)]
         async with mapped():
-            await call(self._redis, _PUT_PROFILE, [key], *([] if profile is None else [profile]))
+            await call(self._redis, _PUT_PROFILE, keys, *([] if profile is None else [profile]))
         self.changes.heard(user_id)
 
     async def load_codes(self, table: CodeTable, user_ids: Sequence[str], codes: Array) -> None:
         """Store every trained code of a bundle, but for erased users; returns at once when that was done before."""
         async with mapped():
-            if await self._redis.exists(f"idiolect:loaded:{table.bundle_id}"):
+            if await self._redis.exists(keyspace.loaded(table.bundle_id)):
                 return
             pipeline, n_bytes = self._redis.pipeline(transaction=False), 0
             for number in range(N_SHARDS):
-                pipeline.hset(f"idiolect:{{{number}}}:tables", table.bundle_id, str(table.n_buckets))
+                pipeline.hset(keyspace.of_shard("tables", number), table.bundle_id, str(table.n_buckets))
             await send(pipeline)
             with tqdm(total=len(user_ids), desc="user codes", unit="user", disable=None) as bar:
                 for key, fields in table.entries(user_ids, codes):
@@ -224,27 +205,29 @@ class Store:
                     if digest(user_id) in erased:
                         key, field = table.place(user_id)
                         await (self._redis.hdel(key, field) if field else self._redis.delete(key))
-            await self._redis.set(f"idiolect:loaded:{table.bundle_id}", 1)
+            await self._redis.set(keyspace.loaded(table.bundle_id), 1)
             await self._redis.publish(CHANNEL, "all")
         self.changes.heard_of_all()
 
     async def _erased(self) -> set[str]:
         """Digests of the users who were erased."""
-        found = [await self._redis.hkeys(f"idiolect:{{{number}}}:erased") for number in range(N_SHARDS)]
+        found = [await self._redis.hkeys(keyspace.of_shard("erased", number)) for number in range(N_SHARDS)]
         return {who.decode() for everyone in found for who in everyone}
 
     async def erase(self, user_id: str) -> Erased:
         """Delete everything of a user in one step, but a digest that keeps trained codes from being stored again."""
-        tag = shard(user_id)
-        given, *others = _keys(user_id, "given", "generations", "profile", "count", "revision")
-        keys = [given, f"idiolect:{tag}:votes", *others, f"idiolect:{tag}:erased"]
+        number = keyspace.shard(user_id)
+        others = [keyspace.of_user(kind, user_id) for kind in ("generations", "profile", "count", "revision")]
+        keys = [keyspace.of_user("given", user_id), keyspace.of_shard("votes", number), *others]
+        keys += [keyspace.of_shard("erased", number)]
         async with mapped():
             fields: list[bytes] = []
-            for name, n_buckets in (await self._redis.hgetall(f"idiolect:{tag}:tables")).items():
+            for name, n_buckets in (await self._redis.hgetall(keyspace.of_shard("tables", number))).items():
                 key, field = place(name.decode(), count(n_buckets), user_id)
-                keys += [key, *_keys(user_id, f"inferred:{name.decode()}")]
+                keys += [key, keyspace.inferred(name.decode(), user_id)]
                 fields += [field, b""]
-            counts = await call(self._redis, _ERASE, keys, f"idiolect:{tag}:", digest(user_id), time.time(), *fields)
+            starts = keyspace.idempotency(user_id), keyspace.generation(user_id)
+            counts = await call(self._redis, _ERASE, keys, *starts, digest(user_id), time.time(), *fields)
         self.changes.heard(user_id, erased=True)
         self._rewrite_wanted.set()
         if self._rewriting is None:
@@ -277,7 +260,3 @@ class Store:
             log.debug("redis: %s", type(error).__name__)
             return False
         return True
-
-
-def _keys(user_id: str, *names: str) -> list[str]:
-    return [f"idiolect:{shard(user_id)}:{name}:{user_id}" for name in names]

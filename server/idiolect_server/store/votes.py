@@ -16,9 +16,11 @@ from typing import Any
 from idiolect.bank import pair_id
 from idiolect.learning import GivenVote
 from idiolect_server.errors import IdempotencyConflict, RequestError
+from idiolect_server.store import keyspace
 from idiolect_server.store.changes import PUBLISH_CHANGE, Changes
 from idiolect_server.store.codes import READ_CODE, CodeTable
-from idiolect_server.store.connection import N_SHARDS, Connection, call, count, mapped, send, shard
+from idiolect_server.store.connection import Connection, call, count, mapped, send
+from idiolect_server.store.keyspace import N_SHARDS
 
 KEY_TTL_S = 30 * 24 * 3600
 STREAM_ID = "[0-9]{1,16}-[0-9]{1,16}"
@@ -122,7 +124,7 @@ class VoteLog:
         Raises IdempotencyConflict when the key came with another vote before. When this raises StoreUnavailable the
         vote may or may not be stored; repeating it with the same key settles that without counting it twice.
         """
-        tag = shard(user_id)
+        number = keyspace.shard(user_id)
         payload = json.dumps({"user_id": user_id, **vote}, sort_keys=True, ensure_ascii=False)
         # Not by the bundle: the same request is the same vote when another one is served meanwhile.
         said = {"user_id": user_id} | {field: value for field, value in vote.items() if field != "bundle_id"}
@@ -130,8 +132,8 @@ class VoteLog:
         name = hashlib.sha256(f"{user_id}\0{key}".encode()).hexdigest()[:32]
         pair = pair_id(vote["messages"], vote["chosen"], vote["rejected"])
         given = json.dumps({"pair": pair, "first": vote["chosen"] < vote["rejected"], "key": name})
-        keys = [f"idiolect:{tag}:votes", f"idiolect:{tag}:key:{name}"]
-        keys += [f"idiolect:{tag}:{kind}:{user_id}" for kind in ("count", "given", "revision")]
+        keys = [keyspace.of_shard("votes", number), keyspace.idempotency(user_id, name)]
+        keys += [keyspace.of_user(kind, user_id) for kind in ("count", "given", "revision")]
         async with mapped():
             duplicate, made, votes = await call(self._redis, _ADD, keys, payload, digest, KEY_TTL_S, given)
         self._changes.heard(user_id)
@@ -140,25 +142,25 @@ class VoteLog:
             raise IdempotencyConflict(
                 "this idempotency key was used for another vote", hint="use a fresh key for each vote"
             )
-        return Receipt(f"{tag[1:-1]}-{stream_id}", count(votes), bool(duplicate))
+        return Receipt(f"{number}-{stream_id}", count(votes), bool(duplicate))
 
     async def take_back(self, user_id: str, vote_id: str) -> int | None:
         """Remove one vote, as if it had never been given: how many are left; None when the user has no such vote."""
-        tag, (number, _, stream_id) = shard(user_id), vote_id.partition("-")
-        keys = [f"idiolect:{tag}:given:{user_id}", f"idiolect:{tag}:votes"]
-        keys += [f"idiolect:{tag}:count:{user_id}", f"idiolect:{tag}:revision:{user_id}"]
-        if tag != f"{{{number}}}":
+        number, _, stream_id = vote_id.partition("-")
+        if number != str(keyspace.shard(user_id)):
             return None
+        keys = [keyspace.of_user("given", user_id), keyspace.of_shard("votes", int(number))]
+        keys += [keyspace.of_user("count", user_id), keyspace.of_user("revision", user_id)]
         async with mapped():
-            left = int(await call(self._redis, _TAKE_BACK, keys, stream_id, f"idiolect:{tag}:key:"))
+            left = int(await call(self._redis, _TAKE_BACK, keys, stream_id, keyspace.idempotency(user_id)))
         self._changes.heard(user_id)
         return None if left < 0 else left
 
     async def given(self, table: CodeTable, user_id: str) -> Given:
         """A user's votes, in one round trip and at one moment."""
-        tag, (key, field) = shard(user_id), table.place(user_id)
+        key, field = table.place(user_id)
         async with mapped():
-            names = [f"idiolect:{tag}:given:{user_id}", f"idiolect:{tag}:revision:{user_id}", key]
+            names = [keyspace.of_user("given", user_id), keyspace.of_user("revision", user_id), key]
             listed, revision, trained = await call(self._redis, _GIVEN, names, field)
         votes = dict(zip(listed[::2], listed[1::2], strict=True))
         return Given(in_order(votes), count(revision), trained)
@@ -168,7 +170,7 @@ class VoteLog:
         async with mapped():
             pipeline = self._redis.pipeline(transaction=False)
             for user_id in user_ids:
-                call(pipeline, _TOUCH, [f"idiolect:{shard(user_id)}:revision:{user_id}"])
+                call(pipeline, _TOUCH, [keyspace.of_user("revision", user_id)])
             await send(pipeline)
         for user_id in user_ids:
             self._changes.heard(user_id)
@@ -187,7 +189,7 @@ class VoteLog:
                 break
             after = f"({seen[number]}" if number in seen else "-"
             async with mapped():
-                entries = await self._redis.xrange(f"idiolect:{{{number}}}:votes", min=after, count=left)
+                entries = await self._redis.xrange(keyspace.of_shard("votes", number), min=after, count=left)
             left -= len(entries)
             for stream_id, fields in entries:
                 seen[number] = stream_id.decode()
