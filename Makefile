@@ -8,7 +8,7 @@ OUT ?= runs/demo
 SEEDS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup model fmt check test demo serve train tastes penalty own-data length-users attribute-users persona-users new-users five-answers feedback crashes million-users throughput first-token peers one-at-a-time host-cost engine-settings cost-model ablations trainer-cost real-people bench evidence docs
+.PHONY: help setup model fmt check fast test demo serve train tastes penalty own-data length-users attribute-users persona-users new-users five-answers feedback crashes million-users throughput first-token peers one-at-a-time host-cost engine-settings before-after cost-model ablations trainer-cost real-people bench evidence docs
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -25,6 +25,9 @@ fmt: setup  ## format the code
 check: setup  ## formatting, lint and types
 	@$(VENV)/bin/ruff format --check . && $(VENV)/bin/ruff check . && $(VENV)/bin/mypy
 	@$(VENV)/bin/mypy --strict --config-file clients/python/pyproject.toml clients/python/idiolect_client
+
+fast: setup  ## the tests that start no engine
+	@$(PY) -m pytest -q -m 'not engine'
 
 test: check model  ## everything that CI runs: checks and all tests, on real vLLM and real Redis
 	@$(PY) -m pytest
@@ -88,6 +91,9 @@ host-cost: model  ## CPU time that personalizing adds to a request, for short an
 
 engine-settings: model  ## what the settings of vLLM that we choose for a CPU are worth (quarter of an hour)
 	@$(PY) -m tests.bench.engine_settings
+
+before-after: model  ## this checkout's server over that of OTHER, another checkout with a .venv
+	@$(PY) -m tests.bench.before_after $(OTHER) $(COMMAND)
 
 cost-model: setup  ## print the computed table of docs/cost.md
 	@$(PY) -m tests.bench.cost_model

@@ -16,7 +16,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from idiolect_client import Client, Generation, Question
-from idiolect_training.everyday import AXES, shared, taste_of
+from idiolect_training.data.everyday import AXES, shared, taste_of
 from tests import readme
 from tests.bench.metrics import metric
 from tests.demo_picture import Panel, picture

@@ -10,7 +10,7 @@ from statistics import mean
 from typing import Any
 
 from idiolect_training.config import RunConfig
-from idiolect_training.study import study
+from idiolect_training.evaluate.study import study
 from tests.bench.attribute_users import COMMON, write_data
 from tests.bench.publish import publish
 from tests.live import ROOT

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from idiolect_training.config import RunConfig
-from idiolect_training.study import study
+from idiolect_training.evaluate.study import study
 from tests.bench.length_users import ask, first_sentences, write_lines
 from tests.bench.publish import publish
 from tests.live import ROOT

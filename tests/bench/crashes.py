@@ -23,8 +23,8 @@ from idiolect_server.store import keyspace
 from idiolect_server.store.keyspace import N_SHARDS
 from idiolect_training.demo_model import demo_model
 from tests.live import ROOT, Redis, free_port, start_server, wait_until_ready
+from tests.parts.tiny import tiny_bundle
 from tests.record import record
-from tests.unit.tiny import tiny_bundle
 
 COMMAND = "make crashes"
 N_VOTES, N_CLIENTS, N_USERS, N_PAIRS = 10_000, 8, 50, 12

@@ -25,14 +25,14 @@ import numpy as np
 from idiolect.bundle import Bundle
 from idiolect_training.config import RunConfig
 from idiolect_training.demo_model import demo_model
-from idiolect_training.export import export
-from idiolect_training.fit import restore
+from idiolect_training.export.bundle import export
+from idiolect_training.fit.loop import restore
 from tests.bench import length_users
 from tests.bench.length_users import METHODS, RUNS
 from tests.bench.metrics import histogram, metric, slowest
 from tests.live import ROOT, Redis, running_server
+from tests.parts.tiny import tiny_bundle
 from tests.record import provenance, record
-from tests.unit.tiny import tiny_bundle
 
 COMMAND = "make feedback"
 OUT = ROOT / "docs" / "results" / "feedback.json"

@@ -15,10 +15,10 @@ from typing import Any
 
 from idiolect_client import Client
 from idiolect_training.config import RunConfig
-from idiolect_training.export import export
-from idiolect_training.fit import restore
-from idiolect_training.formats.tldr import prefers_shorter
-from idiolect_training.style import style
+from idiolect_training.data.formats.tldr import prefers_shorter
+from idiolect_training.evaluate.reply_style import style
+from idiolect_training.export.bundle import export
+from idiolect_training.fit.loop import restore
 from tests.bench import length_users
 from tests.bench.greedy_replies import read_replies
 from tests.bench.length_users import METHODS, N_USERS, RUNS, ask, first_sentences

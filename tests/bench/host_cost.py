@@ -46,8 +46,8 @@ from idiolect_training.demo_model import demo_model
 from tests.bench.load import everyone
 from tests.bench.sides import many_users
 from tests.live import ROOT, Redis
+from tests.parts.tiny import tiny_bundle
 from tests.record import provenance, record
-from tests.unit.tiny import tiny_bundle
 
 COMMAND = "make host-cost"
 OUT = ROOT / "docs" / "results" / "host_cost.json"

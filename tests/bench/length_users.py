@@ -1,6 +1,6 @@
 """make length-users (B1): ten users who are rules, seven prefer the longer reply and three the shorter.
 
-The paper's rule and draw (idiolect_training/formats/tldr.py) on replies of the demo model itself: the first sentence
+The paper's rule and draw (data/formats/tldr.py of the trainer) on replies of the demo model itself: the first sentence
 against the first two. P-DPO with cluster and with individual users and the pooled baseline with as many steps as the
 longer of them, three seeds; then each user's replies to held-out prompts are counted. Report and plots in
 docs/results/length_users/.
@@ -14,8 +14,8 @@ from statistics import mean
 from typing import Any
 
 from idiolect_training.config import RunConfig
-from idiolect_training.formats.tldr import prefers_shorter
-from idiolect_training.study import study
+from idiolect_training.data.formats.tldr import prefers_shorter
+from idiolect_training.evaluate.study import study
 from tests.bench.greedy_replies import read_replies, sentences
 from tests.bench.publish import publish
 from tests.live import ROOT

@@ -37,8 +37,8 @@ from tests.bench.load import arrive, at_random, drive, everyone
 from tests.bench.metrics import histogram, slowest
 from tests.bench.sides import many_users
 from tests.live import ROOT, Redis, running_server
+from tests.parts.tiny import tiny_bundle
 from tests.record import provenance, record
-from tests.unit.tiny import tiny_bundle
 
 COMMAND = "make million-users"
 OUT = ROOT / "docs" / "results" / "million_users.json"

@@ -29,12 +29,12 @@ from idiolect.inference import Gaussian, Mixture, Simplex, next_question
 from idiolect.learning import DAY_MS, LEAST_GAIN, GivenVote, ask, believed, know
 from idiolect.user_model import UserModel
 from idiolect.votes import Belief, Floats, Likelihood, Votes
-from idiolect_training.bank import Coordinates, build_bank, fit_likelihood, margin_table
-from idiolect_training.batch import chat_layout, tokenize
 from idiolect_training.config import BankConfig, RunConfig
-from idiolect_training.fit import CHECKPOINT, restore
-from idiolect_training.metrics import calibration
-from idiolect_training.preferences import Preference
+from idiolect_training.data.preferences import Preference
+from idiolect_training.evaluate.metrics import calibration
+from idiolect_training.export.questions import Coordinates, build_bank, fit_likelihood, margin_table
+from idiolect_training.fit.batch import chat_layout, tokenize
+from idiolect_training.fit.loop import CHECKPOINT, restore
 from tests.bench import attribute_users, persona_users
 from tests.bench.length_users import first_sentences
 from tests.live import ROOT

@@ -11,10 +11,10 @@ from typing import Any
 
 from idiolect_client import Client
 from idiolect_training.config import RunConfig
-from idiolect_training.everyday import TASTES
-from idiolect_training.generate import GENERIC, Reply
-from idiolect_training.policy import Policy
-from idiolect_training.style import style
+from idiolect_training.data.everyday import TASTES
+from idiolect_training.evaluate.replies import GENERIC, Reply
+from idiolect_training.evaluate.reply_style import style
+from idiolect_training.fit.policy import Policy
 from tests.bench.words import ask_all, less_likely, loops
 from tests.live import DEMO_BUNDLE, ROOT, running_server
 from tests.record import provenance

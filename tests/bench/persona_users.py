@@ -22,10 +22,10 @@ import torch
 
 from idiolect_training.config import RunConfig
 from idiolect_training.demo_model import cache_dir
-from idiolect_training.fit import restore
-from idiolect_training.metrics import cluster_recovery
-from idiolect_training.start import cluster_logits
-from idiolect_training.study import study
+from idiolect_training.evaluate.metrics import cluster_recovery
+from idiolect_training.evaluate.study import study
+from idiolect_training.fit.loop import restore
+from idiolect_training.users.cluster_start import cluster_logits
 from tests.bench.length_users import write_lines
 from tests.bench.publish import publish
 from tests.live import ROOT

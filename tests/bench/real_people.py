@@ -21,9 +21,20 @@ from numpy.typing import NDArray
 from scipy.special import log_expit
 from tqdm import tqdm
 
-from idiolect_training.features import Text, encode, surface
-from idiolect_training.formats import llmfao, ukp_convarg
-from idiolect_training.reward import Array, Basis, Cluster, Global, Heads, Individual, LowRank, Prior, Votes, climb
+from idiolect_training.data.formats import llmfao, ukp_convarg
+from idiolect_training.reward_track.features import Text, encode, surface
+from idiolect_training.reward_track.heads import (
+    Array,
+    Basis,
+    Cluster,
+    Global,
+    Heads,
+    Individual,
+    LowRank,
+    Prior,
+    Votes,
+    climb,
+)
 from tests.live import ROOT
 from tests.record import provenance, record
 

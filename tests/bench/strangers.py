@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from idiolect_client import Client
-from idiolect_training.everyday import AXES, SHORT_WORDS, taste_of
-from idiolect_training.style import style
+from idiolect_training.data.everyday import AXES, SHORT_WORDS, taste_of
+from idiolect_training.evaluate.reply_style import style
 from tests.demo import N_ANSWERS, answer
 
 SKIPPED = 0.3

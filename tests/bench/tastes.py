@@ -25,10 +25,10 @@ import numpy as np
 from idiolect.bundle import Bundle
 from idiolect_client import Client
 from idiolect_training.config import RunConfig
-from idiolect_training.everyday import AXES, TASTES, read
-from idiolect_training.generate import GENERIC, Reply
-from idiolect_training.policy import Policy
-from idiolect_training.style import style
+from idiolect_training.data.everyday import AXES, TASTES, read
+from idiolect_training.evaluate.replies import GENERIC, Reply
+from idiolect_training.evaluate.reply_style import style
+from idiolect_training.fit.policy import Policy
 from tests.bench.metrics import metric
 from tests.bench.strangers import Stranger, meet, shows
 from tests.bench.words import Loops, ask_all, less_likely, loops, written_over_all

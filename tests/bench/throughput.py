@@ -33,8 +33,8 @@ from idiolect_training.demo_model import demo_model
 from tests.bench.load import Window, drive, everyone, full, paired, uniform, zipf
 from tests.bench.sides import MAX_NUM_SEQS, chat_body, conversation, generate_body, many_users, ours, vllm_serve
 from tests.live import ROOT
+from tests.parts.tiny import tiny_bundle
 from tests.record import provenance, record
-from tests.unit.tiny import tiny_bundle
 
 COMMAND = "make throughput"
 OUT = ROOT / "docs" / "results" / "throughput.json"

@@ -21,13 +21,13 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from idiolect_training.batch import Pair, chat_layout, shuffled, tokenize
 from idiolect_training.config import RunConfig
-from idiolect_training.export import export
-from idiolect_training.fit import build_optimizer, train_step
-from idiolect_training.policy import Policy
-from idiolect_training.report import save
-from idiolect_training.rows import Rows
+from idiolect_training.evaluate.report import save
+from idiolect_training.export.bundle import export
+from idiolect_training.fit.batch import Pair, chat_layout, shuffled, tokenize
+from idiolect_training.fit.loop import build_optimizer, train_step
+from idiolect_training.fit.policy import Policy
+from idiolect_training.users.user_rows import Rows
 from tests.bench.attribute_users import COMMON, write_data
 from tests.live import ROOT
 from tests.record import provenance, record

@@ -9,11 +9,11 @@ import numpy as np
 
 from idiolect_client import Client
 from idiolect_client.request import Options
-from idiolect_training.batch import Pair, render
-from idiolect_training.everyday import read
-from idiolect_training.generate import Reply
-from idiolect_training.language import LOOPING, repeated
-from idiolect_training.policy import Policy
+from idiolect_training.data.everyday import read
+from idiolect_training.evaluate.language import LOOPING, repeated
+from idiolect_training.evaluate.replies import Reply
+from idiolect_training.fit.batch import Pair, render
+from idiolect_training.fit.policy import Policy
 
 TEMPERATURE = 0.7
 """Where a seed is given; greedy where not."""

@@ -16,7 +16,7 @@ from idiolect_server.store.changes import CHANNEL
 from idiolect_server.store.codes import CodeTable
 from tests.conftest import Live
 from tests.live import DEMO_BUNDLE, ROOT
-from tests.unit.bundles import refused_flips
+from tests.parts.bundles import refused_flips
 
 CODE_SIZE = 8
 """Of the demo bundle, numbers."""
@@ -230,7 +230,7 @@ def test_keys_are_required_but_for_health(live: Live):
 
 @pytest.mark.parametrize("name", ["manifest.json", "adapter/adapter_model.safetensors"])
 def test_the_server_does_not_start_on_a_damaged_bundle(tmp_path: Path, name: str):
-    """The process ends with status 1 and names the file; tests/unit/test_bundle.py flips bytes everywhere."""
+    """The process ends with status 1 and names the file; tests/unit/idiolect/test_bundle.py flips bytes everywhere."""
     bundle = tmp_path / "bundle"
     shutil.copytree(DEMO_BUNDLE, bundle)
     content = bytearray((bundle / name).read_bytes())

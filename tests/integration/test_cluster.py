@@ -22,7 +22,7 @@ from idiolect_server.store.connection import STORE_ERRORS, connect, send
 from idiolect_server.store.store import Store
 from tests.integration.test_personalize import VOTE, Replica, replicas, soon
 from tests.live import N_SLOTS, Cluster, running_server
-from tests.unit.bundles import small_bundle
+from tests.parts.bundles import small_bundle
 
 USERS = tuple(f"user-{number}" for number in range(60))
 

@@ -17,7 +17,7 @@ from idiolect_server.store import queue
 from idiolect_server.store.codes import CodeTable
 from idiolect_server.store.embedded import EmbeddedRedis
 from idiolect_server.store.store import Store
-from tests.unit.bundles import small_bundle
+from tests.parts.bundles import small_bundle
 
 VOTE = {"messages": [{"role": "user", "content": "p"}], "chosen": "a", "rejected": "b"}
 

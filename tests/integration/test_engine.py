@@ -22,9 +22,9 @@ from idiolect_server.engine.launch import INTEL_OPENMP
 from idiolect_server.engine.time_slice import LONGEST_NS, get_turn
 from idiolect_server.engine.vllm import VllmEngine
 from idiolect_server.prompt import Placed, UserTokens
-from idiolect_training.batch import Pair, collate
 from idiolect_training.config import RunConfig
-from idiolect_training.policy import Policy
+from idiolect_training.fit.batch import Pair, collate
+from idiolect_training.fit.policy import Policy
 from tests.conftest import read_lines
 from tests.live import DEMO_BUNDLE
 

@@ -9,11 +9,11 @@ import pytest
 from openai import OpenAI
 
 from idiolect.bundle import Bundle
+from idiolect_training.data.everyday import TASTES
+from idiolect_training.data.preferences import Preference
 from idiolect_training.errors import JudgeUnavailable
-from idiolect_training.everyday import TASTES
-from idiolect_training.generate import GENERIC, Reply
-from idiolect_training.judge import judge
-from idiolect_training.preferences import Preference
+from idiolect_training.evaluate.judge import judge
+from idiolect_training.evaluate.replies import GENERIC, Reply
 from tests.conftest import API_KEY, Live, read_lines
 from tests.live import DEMO_BUNDLE
 

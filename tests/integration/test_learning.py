@@ -31,13 +31,13 @@ from idiolect_server.store.codes import CodeTable
 from idiolect_server.store.keyspace import N_SHARDS
 from idiolect_server.store.record import decode_code
 from idiolect_server.store.store import Store
-from idiolect_training.batch import chat_layout, tokenize
-from idiolect_training.formats import read_format
-from idiolect_training.policy import Policy
-from idiolect_training.preferences import Preference
+from idiolect_training.data.formats import read_format
+from idiolect_training.data.preferences import Preference
+from idiolect_training.fit.batch import chat_layout, tokenize
+from idiolect_training.fit.policy import Policy
 from tests.conftest import API_KEY, Live
 from tests.live import Redis, running_server
-from tests.unit.tiny import tiny_bundle
+from tests.parts.tiny import tiny_bundle
 
 
 @dataclass

@@ -21,7 +21,7 @@ from idiolect_server.users.cache import UserCache
 from idiolect_server.users.learner import Learner
 from idiolect_server.users.personalizer import Personalizer
 from tests.live import Redis
-from tests.unit.bundles import small_bundle, with_bank
+from tests.parts.bundles import small_bundle, with_bank
 
 VOTE = {"messages": [{"role": "user", "content": "p"}], "chosen": "a", "rejected": "b"}
 

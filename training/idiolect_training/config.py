@@ -9,12 +9,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from idiolect.layout import Placement
 from idiolect.manifest import ClusterName, Decoding
+from idiolect_training.data.formats import Format, read_format
+from idiolect_training.data.preferences import BadLines, Preference
+from idiolect_training.data.split import By, split
 from idiolect_training.errors import BadRunConfig
-from idiolect_training.formats import Format, read_format
-from idiolect_training.loss import Objective
-from idiolect_training.preferences import BadLines, Preference
-from idiolect_training.split import By, split
-from idiolect_training.user_table import Individual, Uniform, UserModelConfig
+from idiolect_training.fit.loss import Objective
+from idiolect_training.users.user_models import Individual, Uniform, UserModelConfig
 
 
 class _Strict(BaseModel):

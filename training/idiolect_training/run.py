@@ -11,13 +11,13 @@ from pathlib import Path
 
 from accelerate import PartialState
 
-from idiolect_training import judge as judging
-from idiolect_training import study as studies
 from idiolect_training.config import RunConfig
-from idiolect_training.export import export as write_bundle
-from idiolect_training.fit import fit, restore
-from idiolect_training.language import check_loops
-from idiolect_training.policy import Policy
+from idiolect_training.evaluate import judge as judging
+from idiolect_training.evaluate import study as studies
+from idiolect_training.evaluate.language import check_loops
+from idiolect_training.export.bundle import export as write_bundle
+from idiolect_training.fit.loop import fit, restore
+from idiolect_training.fit.policy import Policy
 
 log = logging.getLogger(__name__)
 

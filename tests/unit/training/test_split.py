@@ -1,0 +1,106 @@
+"""Splits: nothing shared between the sides, nothing moved by what is added."""
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from idiolect_training.data.preferences import Message, Preference
+from idiolect_training.data.split import By, split
+from idiolect_training.errors import BadRunConfig
+
+SHARE = 0.3
+WORDS = st.sampled_from([f"word {i}" for i in range(12)])
+SEEDS = st.integers(0, 2**31 - 1)
+BYS = st.sampled_from(["prompt", "user", "pair"])
+HELD_OUT = {
+    "prompt": ["u1", "u2", "u3", "u4", "u5", "u7", "u8", "u10"],
+    "user": ["u1", "u3", "u4", "u6", "u7", "u8"],
+    "pair": ["u2", "u3", "u11"],
+}
+"""Of twelve users at a share of 0.4, as first drawn."""
+
+
+@st.composite
+def preferences(draw: st.DrawFn) -> Preference:
+    chosen, rejected = draw(st.lists(WORDS, min_size=2, max_size=2, unique=True))
+    fields = {"user_id": draw(WORDS), "chosen": chosen, "rejected": rejected, "profile": draw(st.none() | WORDS)}
+    prompt = draw(WORDS)
+    if draw(st.booleans()):
+        return Preference(**fields, prompt=prompt)
+    turns = [Message(role="system", content=draw(WORDS)), Message(role="user", content=prompt)]
+    later = [Message(role="assistant", content=draw(WORDS)), Message(role="user", content=draw(WORDS))]
+    return Preference(**fields, messages=(*turns, *(later if draw(st.booleans()) else [])))
+
+
+def key(preference: Preference, by: By) -> object:
+    if by == "user":
+        return preference.user_id
+    if by == "pair":
+        return frozenset((preference.chosen, preference.rejected))
+    return preference.prompt or preference.messages[1].content
+
+
+def sides(items: list[Preference], by: By, seed: int) -> tuple[list[Preference], list[Preference]]:
+    try:
+        return split(items, by, SHARE, seed)
+    except BadRunConfig:
+        assume(False)
+        raise
+
+
+@given(st.lists(preferences(), min_size=10, max_size=40), BYS, SEEDS)
+def test_no_key_is_on_both_sides_and_nothing_is_lost(items: list[Preference], by: By, seed: int):
+    train, test = sides(items, by, seed)
+    assert not {key(p, by) for p in train} & {key(p, by) for p in test}
+    held_out = {key(p, by) for p in test}
+    assert train == [p for p in items if key(p, by) not in held_out]
+    assert test == [p for p in items if key(p, by) in held_out]
+
+
+@given(
+    st.lists(preferences(), min_size=10, max_size=40), st.lists(preferences(), max_size=20), BYS, SEEDS, st.randoms()
+)
+def test_what_is_added_moves_nothing(items: list[Preference], more: list[Preference], by: By, seed: int, random):
+    train, test = sides(items, by, seed)
+    everything = [*items, *more]
+    random.shuffle(everything)
+    later_train, later_test = split(everything, by, SHARE, seed)
+    assert set(train) <= set(later_train)
+    assert set(test) <= set(later_test)
+
+
+def test_a_prompt_and_the_same_words_as_messages_go_together():
+    for number in range(50):
+        replies = {"user_id": "ada", "chosen": "a", "rejected": "b"}
+        plain = Preference(**replies, prompt=f"Q{number}")
+        chat = Preference(**replies, messages=(Message(role="user", content=f"Q{number}"),))
+        with pytest.raises(BadRunConfig, match="empty"):
+            split([plain, chat], "prompt", 0.5, 7)
+
+
+def test_the_share_is_met_and_the_seed_matters():
+    items = [Preference(user_id=f"u{i}", prompt=f"p{i}", chosen=f"a{i}", rejected=f"b{i}") for i in range(4000)]
+    by_seed = []
+    for by in ("prompt", "user", "pair"):
+        for seed in (0, 1):
+            _, test = split(items, by, 0.25, seed)
+            assert len(test) == pytest.approx(1000, abs=110)  # four standard deviations
+            by_seed.append({p.user_id for p in test})
+    assert len(set(map(frozenset, by_seed))) == len(by_seed)
+
+
+def test_where_an_item_falls_is_for_ever():
+    items = [Preference(user_id=f"u{i}", prompt=f"p{i}", chosen=f"a{i}", rejected=f"b{i}") for i in range(12)]
+    places = {by: [p.user_id for p in split(items, by, 0.4, 0)[1]] for by in ("prompt", "user", "pair")}
+    assert places == HELD_OUT
+
+
+@pytest.mark.parametrize(("share", "side"), [(0.0, "test"), (1.0, "training")])
+def test_an_empty_side_is_an_error(share: float, side: str):
+    items = [Preference(user_id="ada", prompt=str(i), chosen="a", rejected="b") for i in range(20)]
+    with pytest.raises(BadRunConfig, match=f"split by prompt: 20 comparisons leave the {side} side empty"):
+        split(items, "prompt", share, 0)
+    with pytest.raises(BadRunConfig, match="split by user"):
+        split(items, "user", 0.5, 0)
+    with pytest.raises(BadRunConfig, match="0 comparisons"):
+        split([], "user", 0.5, 0)

@@ -1,0 +1,1 @@
+"""What is learnt from: comparisons, their splits, and readers of published forms."""

@@ -1,0 +1,170 @@
+"""Preference comparisons from JSONL: who preferred which reply to which prompt.
+
+One line: {"user_id": "ada", "prompt": "Why is the sky blue?", "chosen": "...", "rejected": "..."}
+`messages` (OpenAI style) may stand in place of `prompt`; `profile` is optional text about the user.
+Other published forms are read in `idiolect_training.data.formats`, on top of the same lines.
+"""
+
+import gzip
+import logging
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Annotated, Literal, Self, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+
+from idiolect.profile import with_profile
+from idiolect_training.errors import BadPreference
+
+log = logging.getLogger(__name__)
+
+Parsed = TypeVar("Parsed")
+BadLines = Literal["stop", "skip"]
+"""A bad line ends the run, or is logged, counted and left out."""
+
+SHOWN_BAD_LINES = 20
+
+
+def _without_nul(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("NUL character")
+    return text
+
+
+AnyText = Annotated[str, AfterValidator(_without_nul)]
+Text = Annotated[str, StringConstraints(min_length=1), AfterValidator(_without_nul)]
+
+
+class Message(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    role: Literal["system", "user", "assistant"]
+    content: AnyText
+
+
+class Preference(BaseModel):
+    """One comparison by one user."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    user_id: Text
+    chosen: Text
+    rejected: Text
+    prompt: Text | None = None
+    messages: Annotated[tuple[Message, ...], Field(min_length=1)] | None = None
+    profile: AnyText | None = None
+    _source: str = PrivateAttr("")
+
+    @model_validator(mode="after")
+    def _one_prompt(self) -> Self:
+        if (self.prompt is None) == (self.messages is None):
+            raise ValueError("give either prompt or messages")
+        if self.messages is not None and all(message.role != "user" for message in self.messages):
+            raise ValueError("messages hold no user turn")
+        if self.chosen == self.rejected:
+            raise ValueError("chosen equals rejected")
+        return self
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and self.__dict__ == other.__dict__  # wherever they were read
+
+    @property
+    def source(self) -> str:
+        """Where it was read, "file:line"; empty when it was made in memory. No part of what it says."""
+        return self._source
+
+    def at(self, source: str) -> Self:
+        """The same comparison, read at `source`."""
+        copy = self.model_copy()
+        copy._source = source
+        return copy
+
+    def chat(self) -> list[dict[str, str]]:
+        """The conversation that the reply answers, profile included."""
+        return self.ask(self.turns())
+
+    def ask(self, turns: list[dict[str, str]]) -> list[dict[str, str]]:
+        """Another conversation as this user would hold it: with the profile."""
+        return with_profile(turns, self.profile)
+
+    def turns(self) -> list[dict[str, str]]:
+        """The conversation that the reply answers, without the profile."""
+        if self.messages is not None:
+            return [message.model_dump() for message in self.messages]
+        return [{"role": "user", "content": self.prompt or ""}]
+
+
+def read_preferences(path: Path, bad_lines: BadLines = "stop") -> list[Preference]:
+    """All comparisons of a JSONL file, in file order. Raises BadPreference naming file and line.
+
+    With `bad_lines="skip"` a line that cannot be used is named in the log instead, and their number is told.
+    """
+    lines = read_lines(path, Preference.model_validate_json, bad_lines)
+    return [preference.at(source) for source, preference in lines]
+
+
+def index_users(preferences: Iterable[Preference]) -> dict[str, int]:
+    """Row of each user in the trained table, sorted by id; row 0 is kept for the generic user."""
+    return {user_id: row for row, user_id in enumerate(sorted({p.user_id for p in preferences}), start=1)}
+
+
+def read_lines(path: Path, parse: Callable[[bytes], Parsed], bad_lines: BadLines) -> list[tuple[str, Parsed]]:
+    """What `parse` makes of each line of a file, with its place. Raises BadPreference as `parse_lines` does."""
+    return parse_lines(path, raw_lines(path), parse, bad_lines)
+
+
+def parse_lines(
+    path: Path, lines: Iterable[tuple[str, bytes]], parse: Callable[[bytes], Parsed], bad_lines: BadLines
+) -> list[tuple[str, Parsed]]:
+    """What `parse` makes of each line, with its place; a line is bad when `parse` raises ValueError.
+
+    Raises BadPreference for a bad line (unless told to skip), an unreadable file, and when no line is good.
+    """
+    good: list[tuple[str, Parsed]] = []
+    n_bad = 0
+    for source, line in lines:
+        try:
+            good.append((source, parse(line)))
+        except ValueError as error:
+            reason = _reason(error)
+            if bad_lines == "stop":
+                raise BadPreference(f"{source}: {reason}") from error
+            n_bad += 1
+            if n_bad <= SHOWN_BAD_LINES:
+                log.warning("skipped %s: %s", source, reason)
+    if bad_lines == "skip":
+        level = logging.WARNING if n_bad else logging.INFO
+        log.log(level, "%s: skipped %d bad lines of %d", path, n_bad, n_bad + len(good))
+    if not good:
+        raise BadPreference(f"{path}: no usable line")
+    return good
+
+
+def raw_lines(path: Path) -> Iterator[tuple[str, bytes]]:
+    """Each line of a file, unpacked when its name ends in `.gz`, with its place "file:line". Raises BadPreference."""
+    number = 0
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as lines:
+            for number, line in enumerate(lines, start=1):
+                yield f"{path}:{number}", line
+    except (OSError, EOFError, zlib.error, ValueError) as error:
+        # ValueError is a path that no file can have.
+        place = f"{path}:{number + 1}: line" if number else f"{path}"
+        raise BadPreference(f"{place}: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _reason(error: ValueError) -> str:
+    if not isinstance(error, ValidationError):
+        return str(error)
+    first = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"]) or "line"
+    return f"{where}: {first['msg']}"

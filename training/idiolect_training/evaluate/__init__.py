@@ -1,0 +1,1 @@
+"""What was learnt: accuracy, replies and their language, studies and reports."""

@@ -1,0 +1,161 @@
+"""Pairs -> padded tensors, one row a pair: the prompt once, then both replies, which do not see each other.
+
+Worked example, T_u = 2, layout after_system, prompt [1 7 2 1 9 6 2], anchor [1 9], chosen [8 2], rejected [5 4 2]:
+
+    ids         1 7 2 0 0 1 9 6 2 8 2 5 4 2     zeros are placeholders for the two soft tokens
+    user_mask   . . . x x . . . . . . . . .
+    positions   0 1 2 3 4 5 6 7 8 9 . 9 . .     each reply continues the prompt
+    part        p p p p p p p p p c c r r r     a token sees earlier tokens of the prompt and of its own part
+
+Two replies to one prompt share its computation, which is most of a short comparison.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Self
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from idiolect.layout import Layout, Placement
+from idiolect_training.data.preferences import Preference
+from idiolect_training.errors import BadPreference
+
+PROMPT, CHOSEN, REJECTED, PAD = range(4)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One tokenized comparison. `index` is its place in the preferences file."""
+
+    index: int
+    row: int
+    prompt_ids: tuple[int, ...]
+    chosen_ids: tuple[int, ...]
+    rejected_ids: tuple[int, ...]
+    offset: int
+
+    @property
+    def n_tokens(self) -> int:
+        return len(self.prompt_ids) + len(self.chosen_ids) + len(self.rejected_ids)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B pairs of at most L tokens, N reply tokens in all."""
+
+    ids: Tensor  # [B, L]
+    positions: Tensor  # [B, L]
+    part: Tensor  # [B, L]: PROMPT, CHOSEN, REJECTED or PAD
+    user_mask: Tensor  # [B, L] bool
+    reply: Tensor  # [N]: 2 * pair for a token of `chosen`, 2 * pair + 1 for one of `rejected`
+    source: Tensor  # [N]: position in the row whose output predicts the token
+    target: Tensor  # [N]: the token
+
+    def visible(self) -> Tensor:
+        """Which key (last axis) each query sees, [B, 1, L, L] bool; padding sees itself, since softmax needs one."""
+        length = self.ids.shape[1]
+        query, key = self.part[:, :, None], self.part[:, None, :]
+        causal = torch.ones(length, length, dtype=torch.bool, device=self.ids.device).tril()
+        return (
+            (((key == PROMPT) | (key == query)) & (query != PAD) & causal)
+            | torch.eye(length, dtype=torch.bool, device=self.ids.device)
+        )[:, None]
+
+    def to(self, device: torch.device) -> Self:
+        return replace(self, **{field.name: getattr(self, field.name).to(device) for field in fields(self)})
+
+
+def chat_layout(tokenizer: PreTrainedTokenizerBase, placement: Placement) -> Layout:
+    """The layout for a chat template: its anchor is what the template puts before a user's first words.
+
+    Found by rendering one user turn after one system turn, and cutting at the user's text.
+    """
+    system = [{"role": "system", "content": "S"}]
+    before = tokenizer.apply_chat_template(system, tokenize=False)
+    both = tokenizer.apply_chat_template([*system, {"role": "user", "content": "\0"}], tokenize=False)
+    opening = both.removeprefix(before).split("\0")[0]
+    anchor = tokenizer(opening, add_special_tokens=False)["input_ids"]
+    # The last token may merge with the user's text (a newline does): the ones before it identify the turn.
+    if len(anchor) > 2:
+        anchor = anchor[:-1]
+    return Layout(placement=placement, anchor=tuple(anchor), bos_id=tokenizer.bos_token_id)
+
+
+def render(chat: Sequence[Mapping[str, str]], tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Token ids of a conversation up to where the assistant's reply begins."""
+    # Rendered and encoded in two steps, so that every transformers version returns a plain list.
+    text = tokenizer.apply_chat_template(list(chat), tokenize=False, add_generation_prompt=True)
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def tokenize(
+    preferences: Sequence[Preference],
+    tokenizer: PreTrainedTokenizerBase,
+    layout: Layout,
+    user_rows: dict[str, int],
+    max_prompt_tokens: int,
+    max_reply_tokens: int,
+) -> list[Pair]:
+    """Tokenized pairs. A user without a row gets the generic row 0.
+
+    A reply ends with the end-of-turn token, unless it is longer than `max_reply_tokens`: then it is cut, and the
+    model is not taught to stop there. A longer prompt is an error, since cutting it would change its meaning.
+    """
+    pairs = []
+    for index, preference in enumerate(preferences):
+        prompt_ids = render(preference.chat(), tokenizer)
+        if len(prompt_ids) > max_prompt_tokens:
+            place = preference.source or f"preference {index + 1}"
+            raise BadPreference(f"{place}: prompt has {len(prompt_ids)} tokens, more than max_prompt_tokens")
+        chosen, rejected = (
+            [*tokenizer(reply, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id][:max_reply_tokens]
+            for reply in (preference.chosen, preference.rejected)
+        )
+        row = user_rows.get(preference.user_id, 0)
+        offset = layout.offset(prompt_ids)
+        pairs.append(Pair(index, row, tuple(prompt_ids), tuple(chosen), tuple(rejected), offset))
+    return pairs
+
+
+def collate(pairs: Sequence[Pair], n_user_tokens: int, pad_id: int) -> Batch:
+    """Right-padded tensors with `n_user_tokens` placeholders a pair (0 for the reference model)."""
+    length = max(pair.n_tokens for pair in pairs) + n_user_tokens
+    ids = torch.full((len(pairs), length), pad_id, dtype=torch.long)
+    positions = torch.zeros_like(ids)
+    part = torch.full_like(ids, PAD)
+    user = torch.zeros_like(ids, dtype=torch.bool)
+    reply: list[int] = []
+    source: list[int] = []
+    target: list[int] = []
+    for i, pair in enumerate(pairs):
+        cut = pair.offset
+        prompt = [*pair.prompt_ids[:cut], *[0] * n_user_tokens, *pair.prompt_ids[cut:]]
+        user[i, cut : cut + n_user_tokens] = True
+        end = start = len(prompt)
+        ids[i, :start], positions[i, :start], part[i, :start] = torch.tensor(prompt), torch.arange(start), PROMPT
+        for side, tokens in ((CHOSEN, pair.chosen_ids), (REJECTED, pair.rejected_ids)):
+            here = slice(start, start + len(tokens))
+            ids[i, here], part[i, here] = torch.tensor(tokens), side
+            positions[i, here] = torch.arange(end, end + len(tokens))
+            reply += [2 * i + side - CHOSEN] * len(tokens)
+            source += [end - 1, *range(start, start + len(tokens) - 1)]
+            target += tokens
+            start += len(tokens)
+    return Batch(ids, positions, part, user, torch.tensor(reply), torch.tensor(source), torch.tensor(target))
+
+
+def shuffled(pairs: Sequence[Pair], batch_pairs: int, generator: torch.Generator) -> Iterator[list[Pair]]:
+    """One epoch of batches. Pairs of like length share a batch (less padding); the order of batches is random.
+
+    Votes on the same two replies stay together: where users disagree on them, what is left of the batch's gradient is
+    about the users, and what is not about them cancels.
+    """
+    noise = torch.rand(len(pairs), generator=generator)
+    first: dict[tuple[object, ...], int] = {}
+    same = [first.setdefault((p.prompt_ids, frozenset((p.chosen_ids, p.rejected_ids))), i) for i, p in enumerate(pairs)]
+    by_length = sorted(range(len(pairs)), key=lambda i: (pairs[i].n_tokens + 8 * float(noise[same[i]]), same[i]))
+    groups = [by_length[start : start + batch_pairs] for start in range(0, len(by_length), batch_pairs)]
+    for group in torch.randperm(len(groups), generator=generator).tolist():
+        yield [pairs[i] for i in groups[group]]

@@ -1,0 +1,1 @@
+"""What is learnt of users: the models of them, their rows, and where they start."""
