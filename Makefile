@@ -8,7 +8,7 @@ OUT ?= runs/demo
 SEEDS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup model fmt check fast test demo serve train tastes penalty own-data length-users attribute-users persona-users new-users five-answers feedback crashes million-users throughput first-token peers one-at-a-time host-cost engine-settings before-after cost-model ablations trainer-cost real-people bench evidence docs
+.PHONY: help setup model fmt check fast test demo serve train tastes first-minutes penalty own-data length-users attribute-users persona-users new-users five-answers feedback crashes million-users throughput first-token peers one-at-a-time host-cost engine-settings before-after cost-model ablations trainer-cost real-people bench evidence check-results docs
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -42,77 +42,83 @@ train: model  ## train the demo bundle again (three quarters of an hour on two c
 	@$(IDIOLECT) train $(RUN) --out $(OUT) --bundle $(BUNDLE)
 
 tastes: model  ## do users and strangers of the demo bundle get what they want, in words worth reading? (half an hour)
-	@$(PY) -m tests.bench.tastes
+	@$(PY) -m bench.demo.tastes
+
+first-minutes: setup  ## `make demo` from a fresh clone and an empty home, timed (10 minutes)
+	@$(PY) -m bench.demo.first_minutes
 
 penalty: model  ## which frequency penalty should the demo bundle state? (quarter of an hour)
-	@$(PY) -m tests.bench.penalty
+	@$(PY) -m bench.demo.penalty
 
 own-data: setup  ## README's five commands, from 200 comparisons to a served bundle, timed
-	@$(PY) -m tests.bench.own_data
+	@$(PY) -m bench.demo.own_data
 
 length-users: model  ## ten simulated users, seven against three, P-DPO beside pooled, three seeds
-	@$(PY) -m tests.bench.length_users $(SEEDS)
+	@$(PY) -m bench.learning.length_users $(SEEDS)
 
 attribute-users: model  ## six simulated users in three opposed pairs, P-DPO beside pooled, three seeds
-	@$(PY) -m tests.bench.attribute_users $(SEEDS)
+	@$(PY) -m bench.learning.attribute_users $(SEEDS)
 
 persona-users: model  ## does the cluster model recover kinds of users? needs ../shared/data
-	@$(PY) -m tests.bench.persona_users $(SEEDS)
+	@$(PY) -m bench.learning.persona_users $(SEEDS)
 
 new-users: attribute-users persona-users  ## users whom the trainer never saw: accuracy against answers, calibration
-	@$(PY) -m tests.bench.new_users
+	@$(PY) -m bench.learning.new_users
 
 five-answers: length-users  ## replies to new users after five answers through the HTTP API, on real vLLM
-	@$(PY) -m tests.bench.five_answers
+	@$(PY) -m bench.learning.five_answers
 
 feedback: length-users  ## latency of votes, and what background scoring costs replies
-	@$(PY) -m tests.bench.feedback
+	@$(PY) -m bench.learning.feedback
 
 crashes: model  ## server and Redis killed at random under 10,000 votes (6 minutes)
-	@$(PY) -m tests.bench.crashes
+	@$(PY) -m bench.faults.crashes
 
 million-users: model  ## a million users in Redis and in the server: bytes, seconds, memory (half an hour)
-	@$(PY) -m tests.bench.million_users
+	@$(PY) -m bench.serving.million_users
 
 throughput: model  ## tokens a second with a million users over ten, and over plain `vllm serve` and in process (half an hour)
-	@$(PY) -m tests.bench.throughput
+	@$(PY) -m bench.serving.throughput
 
 first-token: model  ## time to the first token: user tokens after a shared system prompt, and instead of a history
-	@$(PY) -m tests.bench.first_token
+	@$(PY) -m bench.serving.first_token
 
 peers: model  ## tokens a second over one LoRA per user in vLLM, and over prompt embeddings over HTTP (half an hour)
-	@$(PY) -m tests.bench.peers
+	@$(PY) -m bench.serving.peers
 
 one-at-a-time: first-token  ## tokens a second over Hugging Face, one prompt at a time, without and with a KV cache
-	@$(PY) -m tests.bench.one_at_a_time
+	@$(PY) -m bench.serving.one_at_a_time
 
 host-cost: model  ## CPU time that personalizing adds to a request, for short and long prompts
-	@$(PY) -m tests.bench.host_cost
+	@$(PY) -m bench.serving.host_cost
 
 engine-settings: model  ## what the settings of vLLM that we choose for a CPU are worth (quarter of an hour)
-	@$(PY) -m tests.bench.engine_settings
+	@$(PY) -m bench.serving.engine_settings
 
 before-after: model  ## this checkout's server over that of OTHER, another checkout with a .venv
-	@$(PY) -m tests.bench.before_after $(OTHER) $(COMMAND)
+	@$(PY) -m bench.serving.before_after $(OTHER) $(COMMAND)
 
 cost-model: setup  ## print the computed table of docs/cost.md
-	@$(PY) -m tests.bench.cost_model
+	@$(PY) -m bench.serving.cost_model
 
 ablations: model  ## user tokens, alpha, start against votes a user, placement
-	@$(PY) -m tests.bench.ablations
+	@$(PY) -m bench.learning.ablations
 
 trainer-cost: model  ## a million users against ten, memory, and the trainer's speed beside TRL's
 	@docker/install.sh $(VENV) serve-cpu,training,dev,bench
-	@$(PY) -m tests.bench.trainer_cost
+	@$(PY) -m bench.trainer.trainer_cost
 
 real-people: model  ## votes of real people, reward track: global against personal; needs ../shared/data
-	@$(PY) -m tests.bench.real_people
+	@$(PY) -m bench.people.real_people
 
 bench: throughput first-token peers one-at-a-time host-cost million-users  ## all serving benchmarks, and their plots in docs/results (two hours)
-	@$(PY) -m tests.bench.plots
+	@$(PY) -m bench.serving.plots
 
-evidence: model  ## run the integration tests and record what they measure in docs/evidence.json
-	@$(PY) -m pytest tests/integration --evidence docs/evidence.json
+evidence: model  ## run the integration tests and keep what they measure in bench/history.jsonl
+	@$(PY) -m pytest tests/integration tests/contract --evidence && $(PY) -m bench table
 
-docs: setup  ## regenerate docs/settings.md from the settings' own descriptions
-	@$(PY) -m tests.settings_page
+check-results: setup  ## recompute every verdict; fails and names what is missed
+	@$(PY) -m bench check
+
+docs: setup  ## regenerate docs/settings.md, and the verdicts in docs/results.md
+	@$(PY) -m tests.settings_page && $(PY) -m bench table

@@ -9,17 +9,18 @@ from pathlib import Path
 import httpx
 import pytest
 
+from bench.catalogue import find
+from bench.results import record
 from idiolect.bundle import Bundle
 from idiolect_server.keys import digest
 from idiolect_training.demo_model import demo_model
 from tests.live import DEMO_BUNDLE, Redis, running_server
-from tests.record import record
 
 API_KEY = "idk-for-tests-only"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--evidence", type=Path, help="record what the tests measure in this JSON file")
+    parser.addoption("--evidence", action="store_true", help="keep what the tests measure in bench/history.jsonl")
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -39,18 +40,24 @@ def demo_bundle() -> Bundle:
     return Bundle.read(DEMO_BUNDLE)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "integration" in item.path.parts or "[vllm" in item.name:
+            item.add_marker("engine")
+
+
 Evidence = Callable[..., None]
 
 
 @pytest.fixture
 def evidence(request: pytest.FixtureRequest) -> Evidence:
-    """evidence(id, value, threshold): kept in --evidence FILE when that is given."""
-    path: Path | None = request.config.getoption("--evidence")
+    """evidence(id, value): a line of bench/tested.py is kept when --evidence is given, and checked either way."""
     test = request.node.nodeid.split("[")[0]
 
-    def keep(line: str, value: object, threshold: str) -> None:
-        if path is not None:
-            record(path, line, value, threshold, f"make setup model && .venv/bin/python -m pytest {test}")
+    def keep(line_id: str, value: dict[str, object]) -> None:
+        assert all(goal.met(value) for goal in find(line_id)[1].goals), (line_id, value)
+        if request.config.getoption("--evidence"):
+            record(line_id, value, f"make setup model && .venv/bin/python -m pytest --evidence {test}")
 
     return keep
 

@@ -15,10 +15,10 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
+from bench.load.metrics import metric
 from idiolect_client import Client, Generation, Question
 from idiolect_training.data.everyday import AXES, shared, taste_of
 from tests import readme
-from tests.bench.metrics import metric
 from tests.demo_picture import Panel, picture
 from tests.live import ROOT, running_server
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import httpx
 import redis
@@ -90,9 +90,9 @@ class Cluster:
     N_PRIMARIES = 3
 
     def __init__(self, folder: Path) -> None:
-        more = ("--cluster-enabled", "yes", "--cluster-node-timeout", str(CLUSTER_NODE_TIMEOUT_MS))
+        more = ["--cluster-enabled", "yes", "--cluster-node-timeout", str(CLUSTER_NODE_TIMEOUT_MS)]
         # What a replica has missed must not keep it from taking over, nor one lost node stop all the others.
-        more += ("--cluster-replica-validity-factor", "0", "--cluster-require-full-coverage", "no")
+        more += ["--cluster-replica-validity-factor", "0", "--cluster-require-full-coverage", "no"]
         ports = [cluster_port() for _ in range(2 * self.N_PRIMARIES)]
         self.nodes = [Redis(folder / str(port), more, port) for port in ports]
 
@@ -122,7 +122,7 @@ class Cluster:
             lambda: all(self.client(node).execute_command("CLUSTER INFO")[name] == value for node in self.nodes), name
         )
 
-    def client(self, node: Redis) -> redis.Redis:
+    def client(self, node: Redis) -> Any:
         return redis.Redis(port=node.port, decode_responses=True)
 
     def stop(self) -> None:
@@ -154,7 +154,7 @@ def running_server(log: IO[bytes] | int, **settings: str) -> Iterator[tuple[str,
             process.kill()
 
 
-def start_server(port: int, log: IO[bytes] | int, cwd: Path = ROOT, **settings: str) -> subprocess.Popen[bytes]:
+def start_server(port: int, log: IO[bytes] | int, cwd: Path = ROOT, /, **settings: str) -> subprocess.Popen[bytes]:
     """A server process on `port`, not yet ready."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("IDIOLECT_")}
     if cache := os.environ.get("IDIOLECT_CACHE_DIR"):

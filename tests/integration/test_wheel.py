@@ -65,7 +65,7 @@ def test_a_wheel_serves_beside_an_application_with_folders_of_the_same_names(
     assert all(Path(file).is_relative_to(installed) for file in found), found
     port = free_port()
     with (application / "log").open("wb") as log:
-        process = start_server(port, log, cwd=application, bundle=str(DEMO_BUNDLE))
+        process = start_server(port, log, application, bundle=str(DEMO_BUNDLE))
         try:
             wait_until_ready(f"http://127.0.0.1:{port}", process)
             request = {"user_id": "short-list-warm-1", "prompt": "What is a compiler?", "max_tokens": 8}

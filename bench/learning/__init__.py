@@ -1,0 +1,101 @@
+"""What is learnt of users: simulated ones, whose wishes are known, and new ones whom the trainer never saw."""
+
+from bench.experiment import Experiment, Line, at_least, at_most
+
+EXPERIMENTS = (
+    Experiment(
+        "length-users",
+        "make length-users",
+        (
+            Line(
+                "B1",
+                "Do ten simulated users who disagree about length each get their own?",
+                (
+                    at_least("cluster/mean", 0.9),
+                    at_least("cluster/worst_user", 0.8),
+                    at_least("individual/mean", 0.9),
+                    at_least("individual/worst_user", 0.8),
+                ),
+            ),
+        ),
+        minutes=180,
+        module="bench.learning.length_users",
+    ),
+    Experiment(
+        "attribute-users",
+        "make attribute-users",
+        (Line("B2", "Do three opposed pairs of users each get their own?", (at_least("individual/diagonal", 0.85),)),),
+        minutes=180,
+        module="bench.learning.attribute_users",
+    ),
+    Experiment(
+        "persona-users",
+        "make persona-users",
+        (Line("B3", "Does the cluster model find the kinds of users?", (at_least("ari", 0.9),)),),
+        minutes=180,
+        needs="../shared/data",
+        module="bench.learning.persona_users",
+    ),
+    Experiment(
+        "ablations",
+        "make ablations",
+        (Line("B5", "What do user tokens, alpha, start, votes and placement each do?"),),
+        minutes=180,
+        module="bench.learning.ablations",
+    ),
+    Experiment(
+        "new-users",
+        "make new-users",
+        (
+            Line(
+                "C1",
+                "How near does a new user come to the oracle with five answers?",
+                (
+                    at_least("accuracy/active_over_oracle_after_5", 0.95),
+                    at_least("accuracy/never_below_generic", 1),
+                    at_least("accuracy_with_coins/never_below_generic", 1),
+                ),
+            ),
+            Line(
+                "C2",
+                "Is what is believed of a new user calibrated, and is a changed wish followed?",
+                (at_most("expected_calibration_error", 0.05), at_most("recovered_after_votes", 8)),
+            ),
+        ),
+        minutes=30,
+        needs="the runs of length-users, attribute-users and persona-users",
+        module="bench.learning.new_users",
+    ),
+    Experiment(
+        "five-answers",
+        "make five-answers",
+        (
+            Line(
+                "C3",
+                "Do five answers change what a new user is told?",
+                (at_least("share_within_the_trained_spread", 1),),
+            ),
+        ),
+        minutes=15,
+        needs="the runs of length-users",
+        module="bench.learning.five_answers",
+    ),
+    Experiment(
+        "feedback",
+        "make feedback",
+        (
+            Line(
+                "C4",
+                "How long does a vote take, and what does scoring in the background cost replies?",
+                (
+                    at_most("latency/in_the_server_ms/p99", 5),
+                    at_most("latency/model_calls", 0),
+                    at_least("throughput/median", 0.95),
+                ),
+            ),
+        ),
+        minutes=20,
+        needs="the runs of length-users",
+        module="bench.learning.feedback",
+    ),
+)

@@ -1,0 +1,1 @@
+"""Callers, and the servers that they are sent to."""
