@@ -77,16 +77,16 @@ crashes: model  ## server and Redis killed at random under 10,000 votes (6 minut
 million-users: model  ## a million users in Redis and in the server: bytes, seconds, memory (half an hour)
 	@$(PY) -m bench.serving.million_users
 
-throughput: model  ## tokens a second with a million users over ten, and over plain `vllm serve` and in process (half an hour)
+throughput: model  ## tokens per second with a million users over ten, and over plain `vllm serve` and in process (half an hour)
 	@$(PY) -m bench.serving.throughput
 
 first-token: model  ## time to the first token: user tokens after a shared system prompt, and instead of a history
 	@$(PY) -m bench.serving.first_token
 
-peers: model  ## tokens a second over one LoRA per user in vLLM, and over prompt embeddings over HTTP (half an hour)
+peers: model  ## tokens per second over one LoRA per user in vLLM, and over prompt embeddings over HTTP (half an hour)
 	@$(PY) -m bench.serving.peers
 
-one-at-a-time: first-token  ## tokens a second over Hugging Face, one prompt at a time, without and with a KV cache
+one-at-a-time: first-token  ## tokens per second over Hugging Face, one prompt at a time, without and with a KV cache
 	@$(PY) -m bench.serving.one_at_a_time
 
 host-cost: model  ## CPU time that personalizing adds to a request, for short and long prompts
@@ -101,7 +101,7 @@ before-after: model  ## this checkout's server over that of OTHER, another check
 cost-model: setup  ## print the computed table of docs/cost.md
 	@$(PY) -m bench.serving.cost_model
 
-ablations: model  ## user tokens, alpha, start against votes a user, placement
+ablations: model  ## user tokens, alpha, start against votes per user, placement
 	@$(PY) -m bench.learning.ablations
 
 trainer-cost: model  ## a million users against ten, memory, and the trainer's speed beside TRL's

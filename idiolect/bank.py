@@ -1,6 +1,6 @@
 """The question bank of a bundle: pairs of replies to ask a new user about, and what each answer means.
 
-Two files. `bank.jsonl` has a question a line: {"messages", "first", "second"}. `bank.safetensors` has, in float64,
+Two files. `bank.jsonl` has a question per line: {"messages", "first", "second"}. `bank.safetensors` has, in float64,
 what inference needs (docs/bundle-format.md): the margin of `first` over `second`, in nats, is offsets + slopes . z for
 a user at z, the trained users lie around `mean` with `covariance`, and `origin` + z . `directions` is the served code.
 """
@@ -79,7 +79,7 @@ class Bank:
     blended: bool = False
     """Of cluster models: users are blends of clusters, rather than each in one of them."""
     length_normalized: bool = False
-    """Margins are of log-probabilities a token instead of a reply."""
+    """Margins are of log-probabilities per token instead of a reply."""
 
     @cached_property
     def index(self) -> dict[str, int]:

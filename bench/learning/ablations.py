@@ -25,7 +25,7 @@ STARTS = ("generic", "vocabulary")
 
 
 def methods() -> dict[str, RunConfig]:
-    """The base run is 4 tokens, alpha 0.75, 40 votes a user, start generic, placement after_system."""
+    """The base run is 4 tokens, alpha 0.75, 40 votes per user, start generic, placement after_system."""
     data = {n_votes: write_data(RUNS / f"{n_votes}-votes", n_votes) for n_votes in VOTES}
     base = COMMON | data[40]
 

@@ -5,7 +5,7 @@ stored. Seen by the server (its own histogram, of which the upper bounds are giv
 machine with it. Model calls are counted by the server. A tiny random model: none of this depends on the model.
 
 Throughput: the cluster bundle of `make length-users`, a few callers who ask for replies without pause; in turns without
-and with a backlog of organic pairs, paired windows, and the ratio of tokens a second.
+and with a backlog of organic pairs, paired windows, and the ratio of tokens per second.
 """
 
 import json
@@ -104,7 +104,7 @@ def latency() -> dict[str, Any]:
 
 
 def throughput() -> dict[str, Any]:
-    """Tokens a second with a backlog over without, windows in turns."""
+    """Tokens per second with a backlog over without, windows in turns."""
     length_users.write_data()
     run = RunConfig.model_validate(length_users.COMMON | METHODS["cluster"] | {"bank": {"n_questions": 8}})
     with tempfile.TemporaryDirectory() as name:
@@ -128,7 +128,7 @@ def throughput() -> dict[str, Any]:
                 caller.start()
 
             def window() -> float:
-                """Tokens a second, from the end of one reply to the end of another; then callers pause."""
+                """Tokens per second, from the end of one reply to the end of another; then callers pause."""
                 asking.set()
                 first = len(done) + N_CALLERS
                 while len(done) <= first + WINDOW_REPLIES:

@@ -106,7 +106,7 @@ async def full(measure: Callable[[], Awaitable[Window]], n_tokens: int) -> Windo
     """A window in which every reply ran into its limit, so that all wrote `n_tokens`; measured again otherwise.
 
     A reply that ends early leaves its caller out of step, and in the end the others without company: a window of 3,025
-    tokens instead of 4,096 had 166 tokens a second instead of about 210.
+    tokens instead of 4,096 had 166 tokens per second instead of about 210.
     """
     for _ in range(MAX_WINDOWS):
         window = await measure()

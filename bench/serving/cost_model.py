@@ -94,7 +94,7 @@ def rows(setting: Setting) -> list[tuple[str, str]]:
         ("... all users", scaled(setting.cluster_code_bytes * setting.n_users, "B")),
         ("an individual user: code", scaled(setting.individual_code_bytes, "B")),
         ("... all users", scaled(setting.individual_code_bytes * setting.n_users, "B")),
-        ("one LoRA a user (rank 8, attention): a user", scaled(_lora_bytes(setting), "B")),
+        ("one LoRA per user (rank 8, attention): a user", scaled(_lora_bytes(setting), "B")),
         ("... all users", scaled(_lora_bytes(setting) * setting.n_users, "B")),
     ]
 

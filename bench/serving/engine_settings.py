@@ -57,7 +57,7 @@ CHANGES: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
 
 
 class Side:
-    """One engine, and tokens a second through it."""
+    """One engine, and tokens per second through it."""
 
     def __init__(self, arguments: Mapping[str, Any], env: Mapping[str, str]) -> None:
         bundle = Bundle.read(DEMO_BUNDLE)

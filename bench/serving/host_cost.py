@@ -79,7 +79,7 @@ class Host:
         self._users = everyone(N_USERS)
 
     async def cpu_ms(self, n_tokens: int, n_callers: int, personalized: bool) -> dict[str, float]:
-        """CPU milliseconds a request of each process and of all, over a window of them."""
+        """CPU milliseconds per request of each process and of all, over a window of them."""
         prompts = iter(self._rng.integers(100, 1000, size=(N_REQUESTS, n_tokens)).tolist())
         before = cpu_s(self._redis_pid)
         await asyncio.gather(*(self._call(prompts, personalized) for _ in range(n_callers)))

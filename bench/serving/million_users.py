@@ -157,7 +157,7 @@ async def touch_everyone(server: Server, user_ids: list[str]) -> dict[str, Any]:
     for first in range(0, len(user_ids), part):
         per_second = await read_all(server.url, user_ids[first : first + part])
         sizes.append({"users": first + part, **resident(server.pid)})
-        sys.stderr.write(f"{sizes[-1]}, {per_second:.0f} users a second\n")
+        sys.stderr.write(f"{sizes[-1]}, {per_second:.0f} users per second\n")
     last_over_first = {which: round(sizes[-1][which] / sizes[0][which], 4) for which in ("server", "all")}
     found: dict[str, Any] = {"requests_a_second": round(LOAD * per_second, 1)}
     # By now the first ones are forgotten, and the last ones are remembered.

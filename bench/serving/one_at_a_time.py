@@ -73,7 +73,7 @@ class OneAtATime:
 
 
 async def compare(url: str, peer: OneAtATime) -> dict[str, Any]:
-    """Ours with 32 requests at once, 128 new tokens each, over Hugging Face: tokens a second."""
+    """Ours with 32 requests at once, 128 new tokens each, over Hugging Face: tokens per second."""
     body, users = generate_body(N_TOKENS), everyone(N_USERS)
     prompt = peer.prompt()
     assert peer.without_cache(prompt, 16) == peer.with_cache(prompt, 16)

@@ -48,13 +48,13 @@ def adapters(folder: Path, n_users: int) -> list[str]:
 
 
 async def equal_replies(url: str, path: str, body: Body, users: Iterator[str], n_callers: int) -> float:
-    """Tokens a second, of replies as long as every side's."""
+    """Tokens per second, of replies as long as every side's."""
     window = await full(lambda: drive(url, path, body, users, N_REQUESTS, n_callers), N_REQUESTS * MAX_TOKENS)
     return window.tokens_per_s
 
 
 async def over_adapters(url: str, folder: Path) -> dict[str, Any]:
-    """Ours over one LoRA per user: tokens a second, by users in flight and `max_loras`."""
+    """Ours over one LoRA per user: tokens per second, by users in flight and `max_loras`."""
     found: dict[str, Any] = {}
     mine, theirs = generate_body(MAX_TOKENS), chat_body(MAX_TOKENS)
 
@@ -119,7 +119,7 @@ class PromptEmbeds:
 
 
 async def over_prompt_embeds(url: str, model: Path, bundle: Bundle, folder: Path) -> dict[str, Any]:
-    """Ours over prompt embeddings of `vllm serve`: tokens a second, and the bytes of a request."""
+    """Ours over prompt embeddings of `vllm serve`: tokens per second, and the bytes of a request."""
     mine, theirs = generate_body(MAX_TOKENS), PromptEmbeds(model, bundle).body
     users = everyone(N_USERS)
     with vllm_serve(model, folder / "embeds.log", *PromptEmbeds.ARGUMENTS) as embeds:

@@ -26,7 +26,7 @@ def read(name: str) -> dict[str, Any]:
 
 
 def users(panel: Axes) -> None:
-    """Tokens a second by users, ours over ours with ten; one LoRA a user over ours with as many."""
+    """Tokens per second by users, ours over ours with ten; one LoRA per user over ours with as many."""
     found = read("throughput")["users_over_ten"]
     crowds = {name: int(name.replace(",", "")) for name in found if name.replace(",", "").isdigit()}
     ours = [(10, 1.0, 1.0, 1.0)] + [
@@ -40,8 +40,8 @@ def users(panel: Axes) -> None:
         if "max_loras" in name:
             n = int(name.split()[0])
             best[n] = max(best.get(n, 0.0), 1 / ratio["median"])
-    panel.plot(*zip(*sorted(best.items()), strict=True), marker="s", label="one LoRA a user, over user tokens")
-    panel.set(xscale="log", xlabel="users", ylabel="tokens a second, relative", ylim=(0, 1.2), title="Users")
+    panel.plot(*zip(*sorted(best.items()), strict=True), marker="s", label="one LoRA per user, over user tokens")
+    panel.set(xscale="log", xlabel="users", ylabel="tokens per second, relative", ylim=(0, 1.2), title="Users")
     panel.legend(loc="center left", bbox_to_anchor=(0, 0.65))
 
 
@@ -59,7 +59,7 @@ def prompt_length(panel: Axes) -> None:
     for case, shape in (("1_at_once", "v"), ("8_at_once", "^")):
         total = [found[case][name]["added_ms"]["all"] for name in lengths]
         panel.plot(marks, total, shape, color="black", label=f"CPU of all processes, {case.replace('_', ' ')}")
-    panel.set(xlabel="prompt tokens", ylabel="added, ms a request", title="Prompt length", ylim=(0, 2.5))
+    panel.set(xlabel="prompt tokens", ylabel="added, ms per request", title="Prompt length", ylim=(0, 2.5))
     panel.legend(loc="upper left", fontsize="small")
 
 

@@ -1,6 +1,6 @@
 """make trainer-cost (B6): what a million users cost the trainer, and its speed beside TRL's DPOTrainer.
 
-Step time with 1,000,000 users over 10, and tokens a second over TRL's, are ratios of neighbouring measurements in one
+Step time with 1,000,000 users over 10, and tokens per second over TRL's, are ratios of neighbouring measurements in one
 process, taken in turns (A B A B). Memory is what a fresh process grows by. Writes
 docs/results/trainer_cost.{json,png,svg} and line B6.
 """
@@ -239,7 +239,7 @@ def draw(result: dict[str, Any]) -> None:
     ratios["TRL over ours"] = result["tokens_a_second_over_trl"]
     left.boxplot([ratio["rounds"] for ratio in ratios.values()], tick_labels=list(ratios), whis=(0, 100))
     left.axhline(1, color="grey", lw=0.8)
-    left.set_ylabel("seconds a step, ratio")
+    left.set_ylabel("seconds per step, ratio")
     left.tick_params(axis="x", labelsize=8)
     grown = result["resident_growth_mib"]
     right.bar(range(len(grown)), list(grown.values()))

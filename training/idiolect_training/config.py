@@ -47,7 +47,7 @@ class GenerateConfig(_Strict):
     """Replies written for the evaluation: by a few users, to the same prompts."""
 
     prompts: Path | None = None
-    """A text file, one prompt a line, best from another source than the comparisons; else held-out prompts."""
+    """A text file, one prompt per line, best from another source than the comparisons; else held-out prompts."""
     n_prompts: int = Field(default=16, ge=1)
     max_new_tokens: int = Field(default=64, ge=1)
     max_looping: float = Field(default=0.05, ge=0, le=1)
@@ -79,7 +79,7 @@ class RunConfig(_Strict):
     placement: Placement = "after_system"
     objective: Objective = "sigmoid"
     length_normalized: bool = False
-    """Take log-probabilities a token instead of a reply."""
+    """Take log-probabilities per token instead of a reply."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=0.5)
     """Share of votes thought to be wrong; above 0, `sigmoid` is conservative DPO."""
     alpha: float = Field(default=0.5, ge=0, le=1)

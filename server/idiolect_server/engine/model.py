@@ -23,7 +23,7 @@ MAX_USER_TOKENS = 64
 
 
 class _Info(BaseProcessingInfo):  # type: ignore[misc]
-    """One block of user tokens a request; there is no processor to describe."""
+    """One block of user tokens per request; there is no processor to describe."""
 
     def get_supported_mm_limits(self) -> Mapping[str, int | None]:
         return {MODALITY: 1}

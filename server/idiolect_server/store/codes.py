@@ -43,7 +43,7 @@ end
 
 @dataclass(frozen=True)
 class CodeTable:
-    """The trained codes of one bundle. `n_buckets` a shard; 0: a string a user."""
+    """The trained codes of one bundle. `n_buckets` a shard; 0: a string per user."""
 
     bundle_id: str
     code_size: int

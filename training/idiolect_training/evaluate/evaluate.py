@@ -62,7 +62,7 @@ def evaluate(run: RunConfig, policy: Policy, user_rows: dict[str, int]) -> tuple
         "seen": summarize(seen) if seen else None,
         "unseen": summarize(unseen) if unseen else None,
         "calibration": calibration(1 / (1 + np.exp(-run.beta * own_margins))),
-        # The personalization tax: what following preferences costs in likelihood of the chosen replies, nats a token.
+        # The personalization tax: what following preferences costs in likelihood of the chosen replies, nats per token.
         "nll": {
             name: float(-logps[:, 0].sum() / n_chosen)
             for name, logps in (("base", reference), ("generic", generic), ("own", own))

@@ -19,7 +19,7 @@ SMOOTHED_STEPS = 9
 
 
 def write_report(found: Found, curves: Curves, out: Path, title: str) -> None:
-    """report.md and its plots in the folder `out`. `found` and `curves` hold one entry a method, one item a seed."""
+    """report.md and its plots in the folder `out`. `found` and `curves` hold one entry a method, one item per seed."""
     out.mkdir(parents=True, exist_ok=True)
     drawn = {"users": draw_users(found), "curves": draw_curves(found, curves)}
     if any("confusion" in one for seeds in found.values() for one in seeds):
@@ -39,7 +39,7 @@ def save(figure: Figure, stem: Path) -> None:
 
 
 def summary(found: Found) -> dict[str, Any]:
-    """The numbers of the table, one value a seed."""
+    """The numbers of the table, one value per seed."""
     return {
         method: {
             "mean": [one["accuracy"]["mean"] for one in seeds],
@@ -59,7 +59,7 @@ def summary(found: Found) -> dict[str, Any]:
 def table(found: Found) -> str:
     """Accuracy over users, of the worst user, with generic tokens; calibration error; the personalization tax."""
     lines = [
-        "| | mean over users | worst user | generic tokens | unseen users | calibration error | tax, nats a token |",
+        "| | mean over users | worst user | generic tokens | unseen users | calibration error | tax, nats per token |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for method, numbers in summary(found).items():

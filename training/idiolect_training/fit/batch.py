@@ -1,4 +1,4 @@
-"""Pairs -> padded tensors, one row a pair: the prompt once, then both replies, which do not see each other.
+"""Pairs -> padded tensors, one row per pair: the prompt once, then both replies, which do not see each other.
 
 Worked example, T_u = 2, layout after_system, prompt [1 7 2 1 9 6 2], anchor [1 9], chosen [8 2], rejected [5 4 2]:
 

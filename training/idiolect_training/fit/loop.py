@@ -69,7 +69,7 @@ def fit(run: RunConfig, out: Path) -> Policy:  # noqa: C901
     optimizer = build_optimizer(run, policy)
     n_steps = run.epochs * -(-len(pairs) // run.batch_pairs)
     log.info(
-        "%d pairs, %d users, %d steps, %d LoRA and %d shared user parameters, %d numbers a user",
+        "%d pairs, %d users, %d steps, %d LoRA and %d shared user parameters, %d numbers per user",
         len(pairs), len(user_rows), n_steps,
         *(sum(p.numel() for p in ps.values()) for ps in (lora, shared)), policy.rows.width,
     )  # fmt: skip

@@ -41,7 +41,7 @@ def preference_loss(margin: Tensor, objective: Objective, beta: float, label_smo
 
 
 def nll_loss(chosen_logps: Tensor, n_tokens: Tensor) -> Tensor:
-    """The chosen reply's loss a token, [B].
+    """The chosen reply's loss per token, [B].
 
     DPO alone is content when both replies become unlikely, as long as the rejected one does so faster; a small
     model then says something else altogether. This term keeps the chosen reply likely (as in arXiv 2404.19733).

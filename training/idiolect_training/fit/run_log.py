@@ -1,4 +1,4 @@
-"""The learning curve of a run: `log.jsonl`, a line a step, and the trackers that the run asks for.
+"""The learning curve of a run: `log.jsonl`, a line per step, and the trackers that the run asks for.
 
 The file is the memory of early stopping: after a crash it is cut back to the checkpoint, and what was best, and for
 how long nothing was better, is read from it.

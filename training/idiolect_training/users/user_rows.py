@@ -1,4 +1,4 @@
-"""Per-user numbers that cost only what a batch touches: one row a user, with its own Adam state.
+"""Per-user numbers that cost only what a batch touches: one row per user, with its own Adam state.
 
 A dense table inside Adam reads and writes every user at every step, and its momentum moves users whom the batch does
 not hold. Here a step gathers the rows of its batch into a small leaf tensor, autograd fills the leaf's gradient, and

@@ -1,4 +1,4 @@
-"""Votes as the service exports them: NDJSON, a stored vote a line (idiolect_server/routes/feedback.py)."""
+"""Votes as the service exports them: NDJSON, a stored vote per line (idiolect_server/routes/feedback.py)."""
 
 import logging
 from collections import defaultdict

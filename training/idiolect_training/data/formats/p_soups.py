@@ -33,7 +33,7 @@ class _Row(Row):
 
 
 def read(path: Path, bad_lines: BadLines = "stop") -> list[Preference]:
-    """The comparisons of users "P1A" to "P3B", each once a user. Raises BadPreference."""
+    """The comparisons of users "P1A" to "P3B", each once per user. Raises BadPreference."""
     left_out: Counter[str] = Counter()
     preferences = [p for user_id in SENTENCES for p in _read_user(path, user_id, bad_lines, left_out)]
     log_account(path, preferences, left_out)
