@@ -26,8 +26,8 @@ check: setup  ## formatting, lint and types
 	@$(VENV)/bin/ruff format --check . && $(VENV)/bin/ruff check . && $(VENV)/bin/mypy
 	@$(VENV)/bin/mypy --strict --config-file clients/python/pyproject.toml clients/python/idiolect_client
 
-fast: setup  ## the tests that start no engine
-	@$(PY) -m pytest -q -m 'not engine'
+fast: setup  ## the tests that start no engine and take no seconds: a minute
+	@$(PY) -m pytest -q -m 'not engine and not slow'
 
 test: check model  ## everything that CI runs: checks and all tests, on real vLLM and real Redis
 	@$(PY) -m pytest

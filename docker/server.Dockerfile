@@ -16,14 +16,15 @@ RUN groupadd --gid 10001 idiolect \
 # Dependencies first, with empty packages in place of the source: an edit of the source does not install them again.
 WORKDIR /app
 COPY pyproject.toml LICENSE ./
-COPY clients clients
+COPY clients/python clients/python
 COPY docker/install.sh docker/
 RUN --mount=type=cache,target=/root/.cache/pip \
-    mkdir -p idiolect server/idiolect_server training \
-    && touch README.md idiolect/__init__.py server/idiolect_server/__init__.py \
+    mkdir -p idiolect server/idiolect_server training clients/cli/idiolect_cli \
+    && touch README.md idiolect/__init__.py server/idiolect_server/__init__.py clients/cli/idiolect_cli/__init__.py \
     && IDIOLECT_GPU=1 docker/install.sh /opt/venv serve-gpu
 COPY idiolect idiolect
 COPY server server
+COPY clients/cli clients/cli
 
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \

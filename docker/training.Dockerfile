@@ -10,14 +10,15 @@ RUN groupadd --gid 10001 idiolect \
 # Dependencies first, with empty packages in place of the source: an edit of the source does not install them again.
 WORKDIR /app
 COPY pyproject.toml LICENSE ./
-COPY clients clients
+COPY clients/python clients/python
 COPY docker/install.sh docker/
 RUN --mount=type=cache,target=/root/.cache/pip \
-    mkdir -p idiolect server training/idiolect_training \
-    && touch README.md idiolect/__init__.py training/idiolect_training/__init__.py \
+    mkdir -p idiolect server training/idiolect_training clients/cli/idiolect_cli \
+    && touch README.md idiolect/__init__.py training/idiolect_training/__init__.py clients/cli/idiolect_cli/__init__.py \
     && docker/install.sh /opt/venv training
 COPY idiolect idiolect
 COPY training training
+COPY clients/cli clients/cli
 
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \

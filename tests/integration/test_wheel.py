@@ -11,7 +11,7 @@ import pytest
 
 from tests.live import DEMO_BUNDLE, ROOT, free_port, start_server, wait_until_ready
 
-PARTS = ("pyproject.toml", "README.md", "LICENSE", "idiolect", "server", "training/idiolect_training")
+PARTS = ("pyproject.toml", "README.md", "LICENSE", "idiolect", "server", "training/idiolect_training", "clients/cli")
 WHERE = """
 import importlib.metadata as m, idiolect_server, idiolect_training, idiolect
 plugin, = m.entry_points(group="vllm.general_plugins", name="idiolect_user_tokens")
@@ -54,7 +54,7 @@ def application(tmp_path: Path) -> Path:
 
 def test_the_wheel_has_our_packages_and_nothing_else(installed: Path):
     found = {path.name for path in installed.iterdir() if path.suffix != ".dist-info"}
-    assert found == {"idiolect", "idiolect_server", "idiolect_training"}
+    assert found == {"idiolect", "idiolect_server", "idiolect_training", "idiolect_cli", "bin"}
 
 
 def test_a_wheel_serves_beside_an_application_with_folders_of_the_same_names(

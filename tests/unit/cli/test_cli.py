@@ -44,6 +44,7 @@ def test_a_key_comes_with_its_digest():
     assert digest(key) == known
 
 
+@pytest.mark.slow
 def test_an_error_is_one_line_with_its_code_and_exit_status(tmp_path):
     done = idiolect("evaluate", str(tmp_path / "none.yaml"))
     assert done.returncode == 1

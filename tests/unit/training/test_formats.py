@@ -408,6 +408,7 @@ def test_llmfao_as_stored():
         assert (preference.chosen, preference.rejected) == ((a, b) if row["choice"] == "a" else (b, a))
 
 
+@pytest.mark.slow
 def test_ukp_convarg_as_stored():
     folder = real("ukp_convarg")
     text = {row["arg_id"]: row["text"] for row in rows(folder / "arguments.jsonl.gz")}

@@ -47,6 +47,7 @@ def test_what_was_touched_restores_the_table(tmp_path, where):
     assert all(torch.equal(value, again.touched()[name]) for name, value in kept.items())
 
 
+@pytest.mark.slow
 def test_memory_follows_the_rows_touched_not_the_users(tmp_path):
     """A million users of 2,304 numbers would be 27 GB with their moments; 1,000 touched ones are 28 MB."""
     peak_before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -68,6 +68,7 @@ def test_style_counts_what_a_reader_sees():
     }
 
 
+@pytest.mark.slow
 def test_a_study_has_its_baseline_and_is_not_done_twice(tmp_path, model):
     """The command itself: run file in, report and plots out."""
     run = tiny_run(tmp_path, model, epochs=1, generate={"n_prompts": 2, "max_new_tokens": 4})

@@ -66,6 +66,7 @@ def named(error: IdiolectError, path: Path) -> bool:
     return str(path) in error.message and len(error.message) > len(str(path)) + 2
 
 
+@pytest.mark.slow
 def test_damaged_run_files(tmp_path):
     rng = random.Random(0)
     path = tmp_path / "run.yaml"

@@ -127,6 +127,7 @@ def test_scores_do_not_depend_on_batching(tmp_path, model):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["individual", "cluster", "low_rank"])
 def test_opposed_users_are_learnt_and_pooled_training_cannot(tmp_path, model, kind):
     run = tiny_run(tmp_path, model, user_model={"kind": kind, "n_user_tokens": 2}, epochs=15, beta=1.0, row_lr=0.2)
@@ -168,6 +169,7 @@ def test_eight_micro_batches_equal_one_batch(tmp_path, model):
         assert torch.allclose(value, weights[1][name], atol=1e-4), name
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one(tmp_path, model):
     """two processes over gloo on this CPU: the same curve as a single process."""
     run = tiny_run(tmp_path, model)
@@ -233,6 +235,7 @@ def test_a_resumed_run_equals_a_straight_one(tmp_path, model, kind, monkeypatch)
     assert (resumed / LOG).read_text() == (straight / LOG).read_text()
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_to_an_identical_log(tmp_path, model):
     """SIGKILL between checkpoints: the steps after the last one are done again, to the same numbers."""
     run = tiny_run(tmp_path, model, epochs=60, checkpoint_steps=7)
