@@ -29,7 +29,7 @@ from bench.results import commit, record
 from idiolect.bundle import Bundle
 from tests.live import DEMO_BUNDLE, ROOT, free_port, wait_until_ready
 
-N_STARTS, N_PAIRS = 6, 4
+N_STARTS, N_PAIRS = 4, 5
 """Of both servers, and windows of each start."""
 MEASURES = ("tokens_per_s", "cpu_per_request", "lookup")
 LOOKUPS = 'idiolect_user_lookup_seconds_{}{{source="cache"}}'
@@ -53,17 +53,17 @@ class Side:
         return await drive(self.url, "/generate", body, itertools.cycle(self.users), n_requests, n_callers)
 
     async def tokens_per_s(self) -> float:
-        return (await self.window(64, 16, 24)).tokens_per_s
+        return (await self.window(48, 16, 24)).tokens_per_s
 
     async def cpu_per_request(self) -> float:
         began = self._cpu_s()
-        await self.window(200, 8, 1)
-        return (self._cpu_s() - began) / 200
+        await self.window(150, 8, 1)
+        return (self._cpu_s() - began) / 150
 
     async def lookup(self) -> float:
         with httpx.Client(base_url=self.url) as http:
             before = [metric(http, LOOKUPS.format(what)) for what in ("sum", "count")]
-            await self.window(200, 1, 1)
+            await self.window(100, 8, 1)
             total, n = (metric(http, LOOKUPS.format(what)) for what in ("sum", "count"))
         return (total - before[0]) / (n - before[1])
 
