@@ -94,13 +94,16 @@ class UserCache:
     def _kept(self) -> Sequence[MutableMapping[Any, Any]]:
         return self._seen, self._reading, self._tokens
 
-    def get(self, key: Key) -> Seen | None:
+    def fresh(self, key: Key) -> Seen | None:
+        """What was read last, if it is still true."""
+        seen = self._seen.get(key)
+        if seen is None or not seen.epoch == self._changes.epoch is not None:
+            return None
+        return seen if time.monotonic() - seen.read_s < MAX_AGE_S else None
+
+    def last(self, key: Key) -> Seen | None:
         """What was read last, which may be outdated."""
         return self._seen.get(key)
-
-    def holds(self, seen: Seen) -> bool:
-        """Whether it is still true."""
-        return seen.epoch == self._changes.epoch is not None and time.monotonic() - seen.read_s < MAX_AGE_S
 
     async def read(self, key: Key, read: Callable[[], Awaitable[Seen]]) -> Seen:
         """Requests of one user share one reading; when the one that reads leaves, another one reads.

@@ -43,6 +43,7 @@ class Personalizer:
         self._store = store
         self._learner = learner
         self._cache = cache
+        self._bundle_id = bundle.bundle_id
         self._table = CodeTable.of(bundle)
         self._generic = self._expand(bundle.user_model.generic_code)
 
@@ -52,18 +53,19 @@ class Personalizer:
         When the store does not answer, what was read last makes do, and the state says so.
         """
         if user_id is None:
-            return Personalization(self._generic, "generic", self._bundle.bundle_id, 0)
-        began, key = time.perf_counter(), (self._bundle.bundle_id, user_id)
-        seen = self._cache.get(key)
-        if seen is not None and self._cache.holds(seen):
+            return Personalization(self._generic, "generic", self._bundle_id, 0)
+        began, key = time.perf_counter(), (self._bundle_id, user_id)
+        seen = self._cache.fresh(key)
+        if seen is not None:
             found = self._serve(seen)
             _FROM_CACHE.observe(time.perf_counter() - began)
             return found
+        seen = self._cache.last(key)
         try:
             found = self._serve(await self._cache.read(key, lambda: self._read(user_id)))
         except StoreUnavailable:
             if seen is None:
-                return Personalization(self._generic, "degraded", self._bundle.bundle_id, None)
+                return Personalization(self._generic, "degraded", self._bundle_id, None)
             return replace(self._serve(seen), state="degraded", votes=None)
         _FROM_STORE.observe(time.perf_counter() - began)
         return found
@@ -106,12 +108,13 @@ class Personalizer:
 
     def _serve(self, seen: Seen) -> Personalization:
         tokens = seen.user_tokens() or self._expand(seen.code)
-        return Personalization(tokens, seen.state, self._bundle.bundle_id, seen.votes, seen.profile)
+        return Personalization(tokens, seen.state, self._bundle_id, seen.votes, seen.profile)
 
     def _expand(self, code: Array | None) -> UserTokens:
         if code is None:
             return self._generic
-        bundle_id, digest = self._bundle.bundle_id, hashlib.sha256(code.tobytes()).digest()
         return self._cache.tokens(
-            bundle_id, digest, lambda: UserTokens(self._bundle.user_model.user_tokens(code), bundle_id)
+            self._bundle_id,
+            hashlib.sha256(code.tobytes()).digest(),
+            lambda: UserTokens(self._bundle.user_model.user_tokens(code), self._bundle_id),
         )
