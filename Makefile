@@ -115,7 +115,7 @@ bench: throughput first-token peers one-at-a-time host-cost million-users  ## al
 	@$(PY) -m bench.serving.plots
 
 evidence: model  ## run the integration tests and keep what they measure in bench/history.jsonl
-	@$(PY) -m pytest tests/integration tests/contract --evidence && $(PY) -m bench table
+	@$(PY) -m pytest tests/integration tests/contract tests/unit/project --evidence && $(PY) -m bench table
 
 check-results: setup  ## recompute every verdict; fails and names what is missed
 	@$(PY) -m bench check

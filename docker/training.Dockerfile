@@ -15,7 +15,7 @@ COPY docker/install.sh docker/
 RUN --mount=type=cache,target=/root/.cache/pip \
     mkdir -p idiolect server training/idiolect_training clients/cli/idiolect_cli \
     && touch README.md idiolect/__init__.py training/idiolect_training/__init__.py clients/cli/idiolect_cli/__init__.py \
-    && docker/install.sh /opt/venv training
+    && IDIOLECT_GPU=1 docker/install.sh /opt/venv training
 COPY idiolect idiolect
 COPY training training
 COPY clients/cli clients/cli
@@ -24,6 +24,7 @@ ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility \
+    NVIDIA_REQUIRE_CUDA=cuda>=13.0 \
     HF_HOME=/models/huggingface \
     IDIOLECT_CACHE_DIR=/models/idiolect
 

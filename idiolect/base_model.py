@@ -1,4 +1,4 @@
-"""Which base model is this? A fingerprint of a Hugging Face model folder, cheap enough for every start."""
+"""Where is the base model, and which is it? A fingerprint of its folder, cheap enough for every start."""
 
 import hashlib
 import json
@@ -7,10 +7,37 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from idiolect.errors import BaseModelMismatch, BundleMissing
+from idiolect.errors import BaseModelMismatch, BundleMissing, ModelMissing
 from idiolect.manifest import BaseModelIdentity
 
 SAMPLE_BYTES = 4096
+CACHE_DIR = Path.home() / ".cache" / "idiolect"
+"""Converted and merged models, unless IDIOLECT_CACHE_DIR says otherwise."""
+DEMO, DEMO_NAME = "demo", "SmolLM2-135M-Instruct"
+FETCHED = ["*.json", "*.safetensors", "*.jinja", "*.txt", "tokenizer.model"]
+"""Of a Hugging Face repository."""
+IGNORED = ["original/*", "consolidated*"]
+"""The same weights in other forms."""
+
+
+def locate(model: str, cache_dir: Path) -> Path:
+    """The folder of a base model: `demo`, a local folder, or a Hugging Face id, with @REVISION if need be.
+
+    The demo model's folder may not exist yet. What Hugging Face has is fetched once. Raises ModelMissing.
+    """
+    if model == DEMO:
+        return cache_dir / "models" / DEMO_NAME
+    if Path(model).is_dir():
+        return Path(model)
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    name, _, revision = model.partition("@")
+    try:
+        return Path(snapshot_download(name, revision=revision or None, allow_patterns=FETCHED, ignore_patterns=IGNORED))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ModelMissing(f"{model}: no folder, and not to be had from Hugging Face: {reason}") from error
 
 
 def identify(path: Path) -> BaseModelIdentity:

@@ -60,6 +60,12 @@ class BundleShapeMismatch(BundleError):
     code = "bundle_shape_mismatch"
 
 
+class ModelMissing(BundleError):
+    """The base model is neither a folder nor a Hugging Face id that can be had."""
+
+    code = "model_missing"
+
+
 class BaseModelMismatch(BundleError):
     """The bundle was trained on another base model than the one at hand."""
 

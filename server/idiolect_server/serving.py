@@ -61,11 +61,13 @@ async def start_vllm_engine(config: EngineConfig) -> Engine:
     return await (await asyncio.to_thread(load))(config)
 
 
-def merges() -> bool:
-    """Adapters are merged on a CPU: vLLM's kernels for live ones halve its speed there."""
+def merges(settings: Settings) -> bool:
+    """Adapters are merged on a CPU, where vLLM's kernels for live ones halve its speed, and in float32, for which it
+    has none on a GPU.
+    """
     from idiolect_server.engine.launch import is_cpu
 
-    return is_cpu()
+    return settings.dtype == "float32" or is_cpu()
 
 
 @asynccontextmanager
@@ -74,7 +76,7 @@ async def start(settings: Settings, start_engine: StartEngine = start_vllm_engin
 
     Raises BundleError and SettingsError.
     """
-    prepared = await asyncio.to_thread(prepare, settings, merges)
+    prepared = await asyncio.to_thread(prepare, settings, lambda: merges(settings))
     async with AsyncExitStack() as stack:
         store = Store(await _redis_url(settings, stack))
         stack.push_async_callback(store.close)
@@ -89,6 +91,10 @@ async def start(settings: Settings, start_engine: StartEngine = start_vllm_engin
                 max_model_len=settings.max_model_len,
                 max_num_seqs=settings.max_num_seqs,
                 dtype=settings.dtype,
+                tensor_parallel_size=settings.tensor_parallel_size,
+                gpu_memory=settings.gpu_memory,
+                kv_cache_dtype=settings.kv_cache_dtype,
+                quantization=settings.quantization,
             )
         )
         stack.callback(engine.close)

@@ -10,14 +10,13 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from idiolect.base_model import CACHE_DIR
 from idiolect_server.errors import SettingsError
 from idiolect_server.store.connection import URL
 
 PREFIX = "IDIOLECT_"
 INSTALL_VARIABLES = {"IDIOLECT_GPU"}
 """Read by docker/install.sh, not by the server."""
-
-DEMO_MODEL = "SmolLM2-135M-Instruct"
 
 
 class Settings(BaseSettings):
@@ -28,13 +27,13 @@ class Settings(BaseSettings):
     bundle: Path
     """The bundle folder to serve."""
     model: str = "demo"
-    """Base model: `demo` (see `make model`), a local folder, or a Hugging Face id."""
+    """Base model: `demo` (see `make model`), a local folder, or a Hugging Face id, with @REVISION if need be."""
     redis_url: str | None = None
     """redis://, rediss:// or unix:// URL, or redis+cluster://HOST:PORT,HOST:PORT (rediss+cluster:// with TLS) for any
     nodes of a Redis Cluster. Without one the server runs its own Redis in the data folder."""
     data_dir: Path = Path("data")
     """Where the embedded Redis keeps its append-only file."""
-    cache_dir: Path = Path.home() / ".cache" / "idiolect"
+    cache_dir: Path = CACHE_DIR
     """Converted and merged models."""
     host: str = "127.0.0.1"
     """Address to listen on. Anything but loopback requires api_keys."""
@@ -53,6 +52,16 @@ class Settings(BaseSettings):
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
     """What the model computes in. If unset: float32 on a CPU, the model's own on a GPU. A CPU with AMX or AVX512-BF16
     writes faster in bfloat16 (docs/engine.md)."""
+    tensor_parallel_size: int = Field(default=1, ge=1, le=64)
+    """How many GPUs compute the model together."""
+    gpu_memory: float | None = Field(default=None, gt=0, le=1)
+    """Share of each GPU's memory that vLLM takes, for the model, its keys and values; vLLM's choice if unset: 0.92.
+    Leave room for whatever else runs there, such as the trainer."""
+    kv_cache_dtype: str | None = None
+    """What keys and values are kept in, by vLLM's name (such as fp8); the model's own type if unset."""
+    quantization: str | None = None
+    """How weights are quantized when they are loaded, by vLLM's name (such as fp8); not at all if unset. The bundle was
+    trained on the weights as they are: its replies will differ."""
     max_body_bytes: int = Field(default=1 << 20, ge=1024)
     """Largest request body."""
 

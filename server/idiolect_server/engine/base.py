@@ -36,6 +36,14 @@ class EngineConfig:
     max_model_len: int | None = None
     max_num_seqs: int | None = None
     dtype: DType | None = None
+    tensor_parallel_size: int = 1
+    """How many GPUs compute the model together."""
+    gpu_memory: float | None = None
+    """Share of each GPU's memory that vLLM takes; its own default if None."""
+    kv_cache_dtype: str | None = None
+    """vLLM's name of the type that keys and values are kept in; the model's own if None."""
+    quantization: str | None = None
+    """vLLM's name of a method, for weights that are quantized when they are loaded."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@
 prompt length x H. Both give the same tokens; a vLLM upgrade that breaks one leaves the other.
 """
 
-from collections.abc import Sequence
 from typing import Any, Protocol, get_args
 
 import numpy as np
@@ -21,6 +20,7 @@ from vllm.multimodal.inputs import (
 
 from idiolect_server.engine.base import InjectionName
 from idiolect_server.engine.plugin import ARCHITECTURES
+from idiolect_server.errors import SettingsError
 from idiolect_server.prompt import Placed
 
 INJECTIONS: tuple[InjectionName, ...] = get_args(InjectionName)
@@ -33,8 +33,8 @@ PLACEHOLDER_ID = 0
 class Injection(Protocol):
     """How a placed prompt becomes an input of vLLM's engine."""
 
-    def engine_args(self, architecture: str, lora_modules: Sequence[str] | None) -> dict[str, Any]:
-        """What the engine needs to be started with."""
+    def engine_args(self, architecture: str) -> dict[str, Any]:
+        """What the engine needs to be started with. Raises SettingsError for an architecture that it does not know."""
 
     def engine_input(self, placed: Placed, dtype: torch.dtype) -> Any:
         """The rendered engine input of one request."""
@@ -43,10 +43,12 @@ class Injection(Protocol):
 class PassThrough:
     """User tokens as an item of vLLM's pass-through modality."""
 
-    def engine_args(self, architecture: str, lora_modules: Sequence[str] | None) -> dict[str, Any]:
+    def engine_args(self, architecture: str) -> dict[str, Any]:
         if architecture not in ARCHITECTURES:
             known = ", ".join(sorted(ARCHITECTURES))
-            raise ValueError(f"passthrough injection knows {known}, not {architecture}; use injection 'mixed'")
+            raise SettingsError(
+                f"passthrough injection knows {known}, not {architecture}", hint="set IDIOLECT_INJECTION=mixed"
+            )
         return {
             "hf_overrides": {"architectures": [ARCHITECTURES[architecture]]},
             "skip_mm_profiling": True,
@@ -70,13 +72,8 @@ class PassThrough:
 class Mixed:
     """User tokens as rows of a full-length tensor, with a mask that says which rows to take."""
 
-    def engine_args(self, architecture: str, lora_modules: Sequence[str] | None) -> dict[str, Any]:
-        args: dict[str, Any] = {"enable_prompt_embeds": True}
-        if lora_modules is not None:
-            # Without this, vLLM's V1 runner dies on the first request that has both: it wraps the embedding layer
-            # for LoRA and then embeds only some rows of the batch.
-            args["lora_target_modules"] = list(lora_modules)
-        return args
+    def engine_args(self, architecture: str) -> dict[str, Any]:
+        return {"enable_prompt_embeds": True}
 
     def engine_input(self, placed: Placed, dtype: torch.dtype) -> Any:
         if placed.user_tokens is None:

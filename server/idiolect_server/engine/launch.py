@@ -3,10 +3,14 @@
 import json
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+from transformers import AutoConfig
+from vllm.config.cache import CacheDType
 from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.model_executor.layers.quantization import QuantizationMethods
 from vllm.platforms import current_platform
 from vllm.usage.usage_lib import UsageContext
 from vllm.utils.ompmultiprocessing import OMPProcessManager
@@ -15,10 +19,12 @@ from vllm.v1.executor.uniproc_executor import UniProcExecutor
 
 from idiolect_server.engine.base import EngineConfig
 from idiolect_server.engine.injection import build_injection
+from idiolect_server.errors import SettingsError
 
 FEW_CORES = 2
 CPU_STEP_TOKENS = 512
 """Of all requests together. While a long prompt is computed, everybody else's next token waits for the step to end."""
+MIXED_BYTES = 4 << 30
 INTEL_OPENMP = Path(sys.prefix) / "lib" / "libiomp5.so"
 """Comes with vLLM for x86, which takes PyTorch's own OpenMP if it is not told (docs/engine.md)."""
 
@@ -28,8 +34,22 @@ def is_cpu() -> bool:
     return bool(current_platform.is_cpu())
 
 
+ENVIRONMENT = {
+    # As `vllm serve` has it. vLLM's own default on a GPU is fork: of a process with an event loop, threads, sockets
+    # and a lock on the data folder, all of which its engine would hold after the server was killed.
+    "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
+    # FlashInfer's sampler is compiled at the first start, by an nvcc that an image for serving does not have.
+    "VLLM_USE_FLASHINFER_SAMPLER": "0",
+}
+"""What vLLM is told unless the operator says otherwise."""
+
+
 def engine_args(config: EngineConfig) -> AsyncEngineArgs:
-    """How vLLM is set up; docs/engine.md says why. Sets vLLM's environment variables too."""
+    """How vLLM is set up; docs/engine.md says why. Sets vLLM's environment variables too. Raises SettingsError."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    _check("kv_cache_dtype", config.kv_cache_dtype, get_args(CacheDType))
+    _check("quantization", config.quantization, get_args(QuantizationMethods))
     if is_cpu():
         os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GiB: 20,000 tokens of the demo model
         if len(os.sched_getaffinity(0)) <= FEW_CORES:
@@ -38,18 +58,13 @@ def engine_args(config: EngineConfig) -> AsyncEngineArgs:
             os.environ.setdefault("VLLM_CPU_NUM_OF_RESERVED_CPU", "0")
         if INTEL_OPENMP.exists():
             os.environ.setdefault("LD_PRELOAD", str(INTEL_OPENMP))  # heeded by the engine's process, not by this one
-    modules = None
-    if config.adapter is not None:
-        modules = _peft(config)["target_modules"]
-    architecture = _architecture(config.model)
-    lora = (
-        {"enable_lora": True, "max_loras": config.max_adapters, "max_lora_rank": _lora_rank(config)} if modules else {}
-    )
+    model = AutoConfig.from_pretrained(config.model)
+    max_num_seqs = _max_num_seqs(config, model)
     return AsyncEngineArgs(
         model=config.model,
         max_model_len=config.max_model_len,
-        max_num_seqs=config.max_num_seqs,
-        max_num_batched_tokens=max(CPU_STEP_TOKENS, config.max_num_seqs or 0) if is_cpu() else None,
+        max_num_seqs=max_num_seqs,
+        max_num_batched_tokens=max(CPU_STEP_TOKENS, max_num_seqs or 0) if is_cpu() else None,
         # The CPU default of 128 would find no shared prefix in a short prompt; 32 is the least it takes.
         block_size=32 if is_cpu() else None,
         enable_prefix_caching=True,
@@ -63,8 +78,12 @@ def engine_args(config: EngineConfig) -> AsyncEngineArgs:
         # the cores that compute while it waits. By the name "uni" vLLM refuses it there, since OpenMP is set up for
         # workers only; start_vllm does that.
         distributed_executor_backend=UniProcExecutor if is_cpu() else None,
-        **lora,
-        **build_injection(config.injection).engine_args(architecture, modules),
+        tensor_parallel_size=config.tensor_parallel_size,
+        **({} if config.gpu_memory is None or is_cpu() else {"gpu_memory_utilization": config.gpu_memory}),
+        **({} if config.kv_cache_dtype is None else {"kv_cache_dtype": config.kv_cache_dtype}),
+        **({} if config.quantization is None else {"quantization": config.quantization}),
+        **_lora_args(config),
+        **build_injection(config.injection).engine_args(model.architectures[0]),
     )
 
 
@@ -79,10 +98,39 @@ def start_vllm(arguments: AsyncEngineArgs) -> AsyncLLM:
         return AsyncLLM.from_vllm_config(config, usage_context=context, disable_log_stats=arguments.disable_log_stats)
 
 
-def _architecture(model: str) -> str:
-    from transformers import AutoConfig
+def _check(setting: str, value: str | None, known: Sequence[str]) -> None:
+    """Raises SettingsError for a name that this vLLM does not have."""
+    if value is not None and value not in known:
+        raise SettingsError(f"{setting} is {value!r}, vLLM knows {', '.join(known)}")
 
-    return str(AutoConfig.from_pretrained(model).architectures[0])
+
+def _max_num_seqs(config: EngineConfig, model: Any) -> int | None:
+    """Mixed injection keeps the embeddings of a whole prompt on the GPU until its reply ends, which vLLM's profiling of
+    memory does not see: at most MIXED_BYTES of them.
+    """
+    if config.injection != "mixed" or is_cpu():
+        return config.max_num_seqs
+    longest = config.max_model_len or model.max_position_embeddings
+    fitting: int = max(1, MIXED_BYTES // (2 * longest * model.hidden_size))
+    return min(config.max_num_seqs or fitting, fitting)
+
+
+def _lora_args(config: EngineConfig) -> dict[str, Any]:
+    """On the adapter's own modules only: elsewhere vLLM would run its kernels at each step for nothing.
+
+    Without them, vLLM's V1 runner dies on the first request of mixed injection, too: it wraps the embedding layer for
+    LoRA and then embeds only some rows of the batch.
+    """
+    if config.adapter is None:
+        return {}
+    if config.dtype == "float32" and not is_cpu():
+        raise SettingsError("vLLM serves no live adapter in float32 on a GPU", hint="set IDIOLECT_ADAPTER=merged")
+    return {
+        "enable_lora": True,
+        "max_loras": config.max_adapters,
+        "max_lora_rank": _lora_rank(config),
+        "lora_target_modules": list(_peft(config)["target_modules"]),
+    }
 
 
 def _peft(config: EngineConfig) -> dict[str, Any]:

@@ -38,6 +38,9 @@ class _Unused(BaseMultiModalProcessor):  # type: ignore[misc]
     def _get_mm_fields_config(self, hf_inputs: object, hf_processor_mm_kwargs: object) -> Mapping[str, Any]:
         raise RuntimeError("user tokens are injected, never processed")
 
+    def get_dummy_mm_inputs(self, *args: object, **kwargs: object) -> Any:
+        """vLLM warms its processor up with these; there is nothing to warm up, and nobody reads them."""
+
     def _get_prompt_updates(self, *args: object) -> Sequence[Any]:
         raise RuntimeError("user tokens are injected, never processed")
 

@@ -6,11 +6,14 @@ It settles how these processes live beside the others, too.
 import multiprocessing
 import os
 import threading
-from multiprocessing.process import BaseProcess
+import time
+from functools import cache
 
 from idiolect_server.engine.seeds import put_generators_back
 from idiolect_server.engine.time_slice import take_long_turns
 
+PARENT_LOOK_S = 0.5
+"""Between looks at whether the server is still there."""
 ARCHITECTURES = {
     "LlamaForCausalLM": "LlamaWithUserTokens",
     "MistralForCausalLM": "MistralWithUserTokens",
@@ -32,21 +35,29 @@ def register() -> None:
             ModelRegistry.register_model(name, f"idiolect_server.engine.model:{name}")
     parent = multiprocessing.parent_process()
     if parent is None:
-        return  # the server itself, not the engine
-    _end_with(parent)
+        # The server itself. An engine that is forked from it does not come by here again.
+        _follow_forks()
+        return
+    _end_with_parent()
     if current_platform.is_cpu():
         put_generators_back()
         take_long_turns()
 
 
-def _end_with(parent: BaseProcess) -> None:
+def _end_with_parent() -> None:
     """vLLM's engine and workers outlive a server that was killed and hold its memory, so that none can start anew."""
-    name = "end-with-parent"
+    name, parent_pid = "end-with-parent", os.getppid()
     if any(thread.name == name for thread in threading.enumerate()):
         return
 
     def wait() -> None:
-        parent.join()
+        while os.getppid() == parent_pid:
+            time.sleep(PARENT_LOOK_S)
         os._exit(1)
 
     threading.Thread(target=wait, name=name, daemon=True).start()
+
+
+@cache
+def _follow_forks() -> None:
+    os.register_at_fork(after_in_child=_end_with_parent)

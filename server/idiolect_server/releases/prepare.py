@@ -5,14 +5,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from idiolect.base_model import check_base_model, identify
+from idiolect.base_model import DEMO, check_base_model, identify, locate
 from idiolect.bundle import Bundle
 from idiolect.errors import BundleError
 from idiolect.manifest import Manifest
 from idiolect.merge import merge_bundle
 from idiolect_server.engine.base import Adapter
 from idiolect_server.errors import SettingsError
-from idiolect_server.settings import DEMO_MODEL, Settings
+from idiolect_server.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -50,14 +50,8 @@ def prepare(settings: Settings, merges: Callable[[], bool]) -> Prepared:
 
 
 def _base_model(settings: Settings) -> Path:
-    """The base model's folder; a Hugging Face id is looked up in, or fetched into, the Hugging Face cache."""
-    if settings.model == "demo":
-        path = settings.cache_dir / "models" / DEMO_MODEL
-        if not path.is_dir():
-            raise SettingsError(f"the demo model is not in {path}", hint="run `make model`")
-        return path
-    if Path(settings.model).is_dir():
-        return Path(settings.model)
-    from huggingface_hub import snapshot_download
-
-    return Path(snapshot_download(settings.model))
+    """The base model's folder. Raises SettingsError when the demo model was not made, ModelMissing."""
+    path = locate(settings.model, settings.cache_dir)
+    if settings.model == DEMO and not path.is_dir():
+        raise SettingsError(f"the demo model is not in {path}", hint="run `idiolect model`")
+    return path

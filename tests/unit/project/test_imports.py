@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -62,9 +63,12 @@ def test_a_bundle_can_be_read_without_torch():
 SERVICE = "app", "serving", "wire", "reply", "releases.registry", "users.personalizer", "store.store", "routes.generate"
 
 
-def test_the_service_imports_no_engine_until_it_starts_one():
+def test_the_service_imports_no_engine_until_it_starts_one(evidence):
     """Neither vLLM nor what it brings: routes, stores and users are tested, and commands answer, within seconds."""
     modules = ", ".join(f"idiolect_server.{name}" for name in SERVICE)
     code = f"import sys, {modules}; print([name for name in {HEAVY} if name in sys.modules])"
+    began = time.monotonic()
     done = subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, capture_output=True, text=True)
+    taken_s = time.monotonic() - began
     assert done.stdout.strip() == "[]"
+    evidence("R2", {"heavy_modules": 0, "import_s": round(taken_s, 2)}, checked=False)

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from safetensors.torch import save_file
 
-from idiolect.base_model import identify
+from idiolect.base_model import DEMO, DEMO_NAME, identify
 from idiolect.bundle import Bundle, write_bundle
 from idiolect.manifest import AdapterWeights
 from idiolect_training.config import RunConfig
-from idiolect_training.demo_model import NAME, resolve
+from idiolect_training.demo_model import resolve
 from idiolect_training.export.questions import build_bank
 from idiolect_training.fit.batch import chat_layout
 from idiolect_training.fit.policy import Policy
@@ -38,7 +38,7 @@ def export(run: RunConfig, policy: Policy, user_rows: dict[str, int], bundle: Pa
 
 def _name(run: RunConfig) -> str:
     """The base model's name for people: a Hugging Face snapshot's folder is named by a hash."""
-    return NAME if run.model == "demo" else Path(run.model).name
+    return DEMO_NAME if run.model == DEMO else Path(run.model).name.partition("@")[0]
 
 
 def _adapter_writer(run: RunConfig, policy: Policy) -> Callable[[Path], None]:

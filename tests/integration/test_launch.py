@@ -1,0 +1,141 @@
+"""How vLLM is set up, on whatever hardware; and that an engine ends with its server, however it was started."""
+
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from idiolect.bundle import Bundle
+from idiolect_server.engine import launch
+from idiolect_server.engine.base import Adapter, EngineConfig
+from idiolect_server.engine.injection import INJECTIONS
+from idiolect_server.errors import SettingsError
+from tests.live import ROOT
+from tests.parts.tiny import tiny_model
+
+ENDS_S = 5
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in launch.ENVIRONMENT:
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv(name, "")  # so that what is set here is undone
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def live(demo_bundle: Bundle, model_path: Path) -> EngineConfig:
+    assert demo_bundle.adapter_path is not None
+    return EngineConfig(str(model_path), Adapter(demo_bundle.bundle_id, demo_bundle.adapter_path))
+
+
+@pytest.mark.usefixtures("environment")
+def test_processes_are_spawned_and_nothing_is_compiled_at_run_time(model_path: Path):
+    launch.engine_args(EngineConfig(str(model_path)))
+    assert os.environ["VLLM_WORKER_MULTIPROC_METHOD"] == "spawn"
+    assert os.environ["VLLM_USE_FLASHINFER_SAMPLER"] == "0"
+
+
+@pytest.mark.usefixtures("environment")
+def test_the_operators_own_variables_stay(model_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("VLLM_USE_FLASHINFER_SAMPLER", "1")
+    launch.engine_args(EngineConfig(str(model_path)))
+    assert os.environ["VLLM_USE_FLASHINFER_SAMPLER"] == "1"
+
+
+@pytest.mark.parametrize("injection", INJECTIONS)
+def test_lora_is_on_the_adapters_modules_only(live: EngineConfig, injection):
+    args = launch.engine_args(EngineConfig(live.model, live.adapter, injection=injection))
+    assert args.lora_target_modules == ["q_proj", "k_proj", "v_proj", "o_proj"]
+    assert launch.engine_args(EngineConfig(live.model, injection=injection)).enable_lora is False
+
+
+def test_what_a_gpu_host_sets_reaches_vllm(live: EngineConfig, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(launch, "is_cpu", lambda: False)
+    config = EngineConfig(
+        live.model, tensor_parallel_size=2, gpu_memory=0.5, kv_cache_dtype="fp8", quantization="fp8", dtype="bfloat16"
+    )
+    args = launch.engine_args(config)
+    found = (args.tensor_parallel_size, args.gpu_memory_utilization, args.kv_cache_dtype, args.quantization)
+    assert found == (2, 0.5, "fp8", "fp8")
+    assert args.enforce_eager is False
+
+
+def test_prompts_of_mixed_injection_fit_the_gpu_beside_what_vllm_counts(
+    live: EngineConfig, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(launch, "is_cpu", lambda: False)
+    found = [
+        launch.engine_args(EngineConfig(live.model, injection="mixed", max_model_len=8192, max_num_seqs=n)).max_num_seqs
+        for n in (None, 1024, 16)
+    ]
+    assert found == [455, 455, 16]  # 8,192 tokens of 576 numbers in two bytes are 9 MiB
+    assert launch.engine_args(EngineConfig(live.model, max_num_seqs=1024)).max_num_seqs == 1024
+
+
+@pytest.mark.parametrize("wrong", [{"kv_cache_dtype": "fp9"}, {"quantization": "smaller"}])
+def test_what_vllm_does_not_know_is_refused(live: EngineConfig, wrong):
+    with pytest.raises(SettingsError, match=f"{next(iter(wrong))} is .*, vLLM knows "):
+        launch.engine_args(EngineConfig(live.model, **wrong))
+
+
+def test_a_live_adapter_in_float32_is_refused_on_a_gpu(live: EngineConfig, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(launch, "is_cpu", lambda: False)
+    with pytest.raises(SettingsError, match="no live adapter in float32"):
+        launch.engine_args(EngineConfig(live.model, live.adapter, dtype="float32"))
+
+
+SERVER = """
+import os, sys, time
+from vllm.engine.arg_utils import AsyncEngineArgs
+from idiolect_server.engine.base import EngineConfig
+from idiolect_server.engine.launch import engine_args, start_vllm
+
+def main(model, method):
+    create = AsyncEngineArgs.create_engine_config
+    def then_switch(self, *args, **more):
+        config = create(self, *args, **more)
+        os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = method  # on a CPU, vLLM has just set it to spawn
+        return config
+    AsyncEngineArgs.create_engine_config = then_switch
+    engine = start_vllm(engine_args(EngineConfig(model, max_model_len=256, max_num_seqs=4)))
+    print("the engine is up", flush=True)
+    time.sleep(600)
+    engine.shutdown()
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
+"""
+
+
+METHODS = ("spawn", "fork")
+_left: dict[str, int] = {}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_engine_ends_with_a_killed_server(method: str, tmp_path: Path, model_path: Path, evidence):
+    """U2: within five seconds, in both ways in which vLLM starts it."""
+    (tmp_path / "server.py").write_text(SERVER)
+    command = [sys.executable, str(tmp_path / "server.py"), str(tiny_model(tmp_path / "model", model_path, 64)), method]
+    server = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert server.stdout is not None
+    seen = list(itertools.takewhile(lambda line: "the engine is up" not in line, server.stdout))
+    assert server.poll() is None, seen
+    children = psutil.Process(server.pid).children(recursive=True)
+    assert any(child.name().startswith("VLLM::") for child in children)
+    server.send_signal(signal.SIGKILL)
+    server.wait()
+    deadline = time.monotonic() + ENDS_S
+    while left := [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]:
+        assert time.monotonic() < deadline, left
+        time.sleep(0.1)
+    _left[method] = 0
+    if len(_left) == len(METHODS):
+        evidence("U2", {"left_after_5_s": dict(_left)})
