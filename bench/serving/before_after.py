@@ -102,8 +102,8 @@ def main(other: Path, command: list[str]) -> None:
                 name: stack.enter_context(running(root, how, Path(folder) / name, users)) for name, root, how in sides
             }
             for name in MEASURES:
-                pair = (getattr(started[side], name) for side in ("ours", "other"))
-                ratios[name] += asyncio.run(paired(*pair, N_PAIRS))["ratios"]
+                measure, beside = (getattr(started[side], name) for side in ("ours", "other"))
+                ratios[name] += asyncio.run(paired(measure, beside, N_PAIRS))["ratios"]
     found = {name: {"median": round(median(each), 4), "ratios": each} for name, each in ratios.items()}
     before = subprocess.check_output(["git", "rev-parse", "--short=12", "HEAD"], cwd=other, text=True).strip()
     value = {name: each["median"] for name, each in found.items()} | {"over": before, "ours": commit(), "pairs": found}
