@@ -7,12 +7,13 @@ from statistics import mean
 
 import numpy as np
 
+from idiolect.chat import encode, prompt_ids
 from idiolect_client import Client
 from idiolect_client.request import Options
 from idiolect_training.data.everyday import read
 from idiolect_training.evaluate.language import LOOPING, repeated
 from idiolect_training.evaluate.replies import Reply
-from idiolect_training.fit.batch import Pair, render
+from idiolect_training.fit.batch import Pair
 from idiolect_training.fit.policy import Policy
 
 TEMPERATURE = 0.7
@@ -62,10 +63,8 @@ def less_likely(policy: Policy, replies: Sequence[Reply], beside: Mapping[int, s
     """
     pairs, lengths = [], []
     for index, reply in enumerate(replies):
-        prompt = render(reply.chat, policy.tokenizer)
-        own, other = (
-            policy.tokenizer(text, add_special_tokens=False)["input_ids"] for text in (reply.text, beside[reply.number])
-        )
+        prompt = prompt_ids(reply.chat, policy.tokenizer)
+        own, other = (encode(text, policy.tokenizer) for text in (reply.text, beside[reply.number]))
         lengths.append(max(1, min(len(own), len(other))))
         pairs.append(Pair(index, 0, tuple(prompt), tuple(own[: lengths[-1]]), tuple(other[: lengths[-1]]), 0))
     logps = policy.score(pairs, None, 16, "base model").numpy()

@@ -28,6 +28,7 @@ from bench.learning import attribute_users, persona_users
 from bench.learning.length_users import first_sentences, write_lines
 from bench.results import provenance, record
 from idiolect.bank import Bank
+from idiolect.chat import chat_layout
 from idiolect.inference import Gaussian, Mixture, Simplex, next_question
 from idiolect.learning import DAY_MS, LEAST_GAIN, GivenVote, ask, believed, know
 from idiolect.user_model import UserModel
@@ -36,7 +37,7 @@ from idiolect_training.config import BankConfig, RunConfig
 from idiolect_training.data.preferences import Preference
 from idiolect_training.evaluate.metrics import calibration
 from idiolect_training.export.questions import Coordinates, build_bank, fit_likelihood, margin_table
-from idiolect_training.fit.batch import chat_layout, tokenize
+from idiolect_training.fit.batch import tokenize
 from idiolect_training.fit.loop import CHECKPOINT, restore
 from tests.live import ROOT
 

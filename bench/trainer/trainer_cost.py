@@ -23,10 +23,11 @@ from matplotlib.figure import Figure
 
 from bench.learning.attribute_users import COMMON, write_data
 from bench.results import provenance, record
+from idiolect.chat import chat_layout
 from idiolect_training.config import RunConfig
 from idiolect_training.evaluate.report import save
 from idiolect_training.export.bundle import export
-from idiolect_training.fit.batch import Pair, chat_layout, shuffled, tokenize
+from idiolect_training.fit.batch import Pair, shuffled, tokenize
 from idiolect_training.fit.loop import build_optimizer, train_step
 from idiolect_training.fit.policy import Policy
 from idiolect_training.users.user_rows import Rows

@@ -24,6 +24,7 @@ import redis
 
 from idiolect.bank import pair_id
 from idiolect.bundle import Bundle
+from idiolect.chat import chat_layout
 from idiolect_server.keys import digest
 from idiolect_server.store import keyspace
 from idiolect_server.store.changes import CHANNEL
@@ -33,7 +34,7 @@ from idiolect_server.store.record import decode_code
 from idiolect_server.store.store import Store
 from idiolect_training.data.formats import read_format
 from idiolect_training.data.preferences import Preference
-from idiolect_training.fit.batch import chat_layout, tokenize
+from idiolect_training.fit.batch import tokenize
 from idiolect_training.fit.policy import Policy
 from tests.conftest import API_KEY, Live
 from tests.live import Redis, running_server

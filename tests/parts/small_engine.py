@@ -5,6 +5,7 @@ import hashlib
 from collections.abc import AsyncGenerator
 from typing import Any
 
+from idiolect.chat import reply_ids
 from idiolect.layout import Layout
 from idiolect_server.engine.base import Adapter, ChatApi, Chunk, Sampling
 from idiolect_server.engine.conversation import Conversations
@@ -63,7 +64,7 @@ class SmallEngine:
                 return
 
     async def score_reply(self, placed: Placed, reply: str, adapter: Adapter | None = None) -> list[float]:
-        ids = [*self.tokenizer(reply, add_special_tokens=False)["input_ids"], self.tokenizer.eos_token_id]
+        ids = reply_ids(reply, self.tokenizer)
         if placed.n_tokens + len(ids) >= self.max_model_len:
             raise PromptTooLong("prompt and reply are too long")
         state, logps = self._state(placed, adapter), []

@@ -8,6 +8,7 @@ from typing import Any
 
 from jinja2 import TemplateError
 
+from idiolect.chat import encode, render
 from idiolect_server.errors import RequestError
 
 MAX_INLINE_CHARACTERS = 2000
@@ -28,18 +29,13 @@ class Conversations:
         Raises RequestError when the template refuses the conversation.
         """
         try:
-            text = self._tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+            text = render(messages, self._tokenizer)
         except TemplateError as error:
             # Templates have rules of their own, such as that user and assistant take turns.
             raise RequestError(f"the model's chat template refuses the messages: {error}") from error
         if len(text) <= MAX_INLINE_CHARACTERS:
-            return _encode(self._tokenizer, text)
-        return await asyncio.get_running_loop().run_in_executor(self._thread, _encode, self._threads_own, text)
+            return encode(text, self._tokenizer)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, encode, text, self._threads_own)
 
     def close(self) -> None:
         self._thread.shutdown(wait=False, cancel_futures=True)
-
-
-def _encode(tokenizer: Any, text: str) -> list[int]:
-    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
-    return ids

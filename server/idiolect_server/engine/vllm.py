@@ -14,6 +14,7 @@ from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
+from idiolect.chat import reply_ids
 from idiolect.layout import Layout
 from idiolect_server.engine.base import Adapter, Chunk, EngineConfig, Sampling
 from idiolect_server.engine.conversation import Conversations
@@ -88,7 +89,7 @@ class VllmEngine:
                 )
 
     async def score_reply(self, placed: Placed, reply: str, adapter: Adapter | None = None) -> list[float]:
-        ids = [*self.tokenizer(reply, add_special_tokens=False)["input_ids"], self.tokenizer.eos_token_id]
+        ids = reply_ids(reply, self.tokenizer)
         whole = Placed([*placed.token_ids, *ids], placed.offset, placed.user_tokens)
         if whole.n_tokens >= self.max_model_len:
             raise PromptTooLong(f"prompt and reply have {whole.n_tokens} tokens, the model takes {self.max_model_len}")

@@ -10,6 +10,7 @@ import torch
 
 from idiolect.bank import QUESTIONS, TABLE, Bank, pair_id
 from idiolect.bundle import Bundle
+from idiolect.chat import chat_layout
 from idiolect.errors import BundleCorrupt, BundleMissing, BundleShapeMismatch, IdiolectError
 from idiolect.inference import Gaussian, Mixture, next_question
 from idiolect.votes import Likelihood, Votes
@@ -17,7 +18,7 @@ from idiolect_training.data.preferences import index_users
 from idiolect_training.evaluate.evaluate import pair_margins
 from idiolect_training.export.bundle import export
 from idiolect_training.export.questions import Coordinates, choose, fit_likelihood, margin_table
-from idiolect_training.fit.batch import chat_layout, tokenize
+from idiolect_training.fit.batch import tokenize
 from idiolect_training.fit.loop import fit
 from tests.parts.tiny import tiny_model, tiny_run
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 import yaml
 
+from idiolect.chat import chat_layout, prompt_ids
 from idiolect_cli.main import app
 from idiolect_training.errors import CheckpointMismatch
 from idiolect_training.evaluate.replies import GENERIC, _decode, generate
 from idiolect_training.evaluate.reply_style import style
-from idiolect_training.fit.batch import chat_layout, render
 from idiolect_training.fit.policy import Policy
 from tests.parts.tiny import tiny_model, tiny_run
 
@@ -32,7 +32,7 @@ def test_batched_replies_equal_the_papers_protocol(tmp_path, model, placement):
     decoder.lm_head.weight = torch.nn.Parameter(torch.randn(decoder.lm_head.weight.shape))
     layout = chat_layout(policy.tokenizer, placement)
     chats = [[{"role": "user", "content": "Why? " * n}] for n in (1, 4, 9)]
-    prompts = [render(chat, policy.tokenizer) for chat in chats]
+    prompts = [prompt_ids(chat, policy.tokenizer) for chat in chats]
     rows = [1, 2, 0]
     batched = _decode(policy, layout, prompts, policy.user_tokens(rows), max_new_tokens=6)
     for ids, row, text in zip(prompts, rows, batched, strict=True):

@@ -18,6 +18,7 @@ from transformers import AutoModelForCausalLM
 
 from idiolect.base_model import identify
 from idiolect.bundle import Bundle
+from idiolect.chat import chat_layout
 from idiolect.errors import BaseModelMismatch
 from idiolect.merge import merge_bundle
 from idiolect_training.config import upgraded
@@ -25,7 +26,7 @@ from idiolect_training.data.preferences import index_users
 from idiolect_training.errors import BadPreference, CheckpointMismatch, Diverged
 from idiolect_training.evaluate.evaluate import evaluate
 from idiolect_training.export.bundle import export
-from idiolect_training.fit.batch import CHOSEN, PROMPT, REJECTED, chat_layout, collate, shuffled, tokenize
+from idiolect_training.fit.batch import CHOSEN, PROMPT, REJECTED, collate, shuffled, tokenize
 from idiolect_training.fit.loop import BEST, CHECKPOINT, fit, restore
 from idiolect_training.fit.policy import Policy
 from idiolect_training.fit.run_log import LOG, read_curve

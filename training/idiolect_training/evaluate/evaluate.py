@@ -13,12 +13,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from idiolect.chat import chat_layout
 from idiolect_training.config import RunConfig
 from idiolect_training.evaluate.language import language
 from idiolect_training.evaluate.metrics import accuracy_by_user, calibration, summarize
 from idiolect_training.evaluate.replies import Reply, generate
 from idiolect_training.evaluate.reply_style import style
-from idiolect_training.fit.batch import Pair, chat_layout, tokenize
+from idiolect_training.fit.batch import Pair, tokenize
 from idiolect_training.fit.loss import margins
 from idiolect_training.fit.policy import Policy
 

@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from statistics import mean
 from typing import Any
 
+from idiolect.chat import prompt_ids, reply_ids
 from idiolect_training.errors import LoopingReplies
 from idiolect_training.evaluate.replies import GENERIC, Reply
-from idiolect_training.fit.batch import Pair, render
+from idiolect_training.fit.batch import Pair
 from idiolect_training.fit.policy import Policy
 
 N_GRAM = 4
@@ -37,11 +38,10 @@ def language(policy: Policy, replies: Sequence[Reply], batch_pairs: int) -> Lang
 
     `base_nll` [nats per token] is of the whole reply with its end, without user tokens; a profile stays in the prompt.
     """
-    end = policy.tokenizer.eos_token_id
     pairs = []
     for index, reply in enumerate(replies):
-        prompt, ids = render(reply.chat, policy.tokenizer), policy.tokenizer(reply.text, add_special_tokens=False)
-        pairs.append(Pair(index, 0, tuple(prompt), (*ids["input_ids"], end), (end,), 0))
+        prompt, ids = prompt_ids(reply.chat, policy.tokenizer), reply_ids(reply.text, policy.tokenizer)
+        pairs.append(Pair(index, 0, tuple(prompt), tuple(ids), tuple(ids[-1:]), 0))
     logps = policy.score(pairs, None, batch_pairs, "base model")[:, 0].tolist()
     found: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for reply, pair, logp in zip(replies, pairs, logps, strict=True):

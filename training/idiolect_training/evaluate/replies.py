@@ -12,12 +12,12 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import LogitsProcessor
 
+from idiolect.chat import chat_layout, end_id, prompt_ids
 from idiolect.layout import Layout
 from idiolect.manifest import Decoding
 from idiolect_training.config import GenerateConfig, RunConfig
 from idiolect_training.data.preferences import Preference
 from idiolect_training.errors import BadRunConfig
-from idiolect_training.fit.batch import chat_layout, render
 from idiolect_training.fit.policy import Policy
 
 Chat = list[dict[str, str]]
@@ -65,7 +65,7 @@ def generate(
     replies = []
     for start in tqdm(range(0, len(asked), size), desc="replies", disable=None):
         chunk = asked[start : start + size]
-        prompts_ids = [render(chat, policy.tokenizer) for *_, chat in chunk]
+        prompts_ids = [prompt_ids(chat, policy.tokenizer) for *_, chat in chunk]
         tokens = policy.user_tokens([row for _, row, _, _ in chunk])
         texts = _decode(policy, layout, prompts_ids, tokens, run.generate.max_new_tokens, run.decoding)
         replies += [Reply(user, number, chat, text) for (user, _, number, chat), text in zip(chunk, texts, strict=True)]
@@ -124,6 +124,6 @@ def _decode(
         do_sample=False,
         logits_processor=[] if decoding is None else [_Penalty(decoding.frequency_penalty)],
         pad_token_id=policy.pad_id,
-        eos_token_id=policy.tokenizer.eos_token_id,
+        eos_token_id=end_id(policy.tokenizer),
     )
     return [str(text).strip() for text in policy.tokenizer.batch_decode(new, skip_special_tokens=True)]

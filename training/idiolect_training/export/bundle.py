@@ -8,11 +8,11 @@ from safetensors.torch import save_file
 
 from idiolect.base_model import DEMO, DEMO_NAME, identify
 from idiolect.bundle import Bundle, write_bundle
+from idiolect.chat import chat_layout
 from idiolect.manifest import AdapterWeights
 from idiolect_training.config import RunConfig
 from idiolect_training.demo_model import resolve
 from idiolect_training.export.questions import build_bank
-from idiolect_training.fit.batch import chat_layout
 from idiolect_training.fit.policy import Policy
 from idiolect_training.users.user_models import to_numpy
 

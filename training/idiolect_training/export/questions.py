@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from idiolect.bank import Bank, Message, Question, population
+from idiolect.chat import chat_layout
 from idiolect.inference import Gaussian, Prior
 from idiolect.text import is_printable
 from idiolect.user_model import Array
@@ -24,7 +25,7 @@ from idiolect_training.config import RunConfig
 from idiolect_training.data.preferences import Preference
 from idiolect_training.errors import BadRunConfig
 from idiolect_training.evaluate.evaluate import pair_margins
-from idiolect_training.fit.batch import Pair, chat_layout, tokenize
+from idiolect_training.fit.batch import Pair, tokenize
 from idiolect_training.fit.policy import Policy
 
 Floats = NDArray[np.float64]

@@ -10,7 +10,7 @@ Worked example, T_u = 2, layout after_system, prompt [1 7 2 1 9 6 2], anchor [1 
 Two replies to one prompt share its computation, which is most of a short comparison.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Self
 
@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from idiolect.layout import Layout, Placement
+from idiolect.chat import prompt_ids, reply_ids
+from idiolect.layout import Layout
 from idiolect_training.data.preferences import Preference
 from idiolect_training.errors import BadPreference
 
@@ -67,29 +68,6 @@ class Batch:
         return replace(self, **{field.name: getattr(self, field.name).to(device) for field in fields(self)})
 
 
-def chat_layout(tokenizer: PreTrainedTokenizerBase, placement: Placement) -> Layout:
-    """The layout for a chat template: its anchor is what the template puts before a user's first words.
-
-    Found by rendering one user turn after one system turn, and cutting at the user's text.
-    """
-    system = [{"role": "system", "content": "S"}]
-    before = tokenizer.apply_chat_template(system, tokenize=False)
-    both = tokenizer.apply_chat_template([*system, {"role": "user", "content": "\0"}], tokenize=False)
-    opening = both.removeprefix(before).split("\0")[0]
-    anchor = tokenizer(opening, add_special_tokens=False)["input_ids"]
-    # The last token may merge with the user's text (a newline does): the ones before it identify the turn.
-    if len(anchor) > 2:
-        anchor = anchor[:-1]
-    return Layout(placement=placement, anchor=tuple(anchor), bos_id=tokenizer.bos_token_id)
-
-
-def render(chat: Sequence[Mapping[str, str]], tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Token ids of a conversation up to where the assistant's reply begins."""
-    # Rendered and encoded in two steps, so that every transformers version returns a plain list.
-    text = tokenizer.apply_chat_template(list(chat), tokenize=False, add_generation_prompt=True)
-    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
-
-
 def tokenize(
     preferences: Sequence[Preference],
     tokenizer: PreTrainedTokenizerBase,
@@ -105,17 +83,16 @@ def tokenize(
     """
     pairs = []
     for index, preference in enumerate(preferences):
-        prompt_ids = render(preference.chat(), tokenizer)
-        if len(prompt_ids) > max_prompt_tokens:
+        prompt = prompt_ids(preference.chat(), tokenizer)
+        if len(prompt) > max_prompt_tokens:
             place = preference.source or f"preference {index + 1}"
-            raise BadPreference(f"{place}: prompt has {len(prompt_ids)} tokens, more than max_prompt_tokens")
+            raise BadPreference(f"{place}: prompt has {len(prompt)} tokens, more than max_prompt_tokens")
         chosen, rejected = (
-            [*tokenizer(reply, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id][:max_reply_tokens]
-            for reply in (preference.chosen, preference.rejected)
+            reply_ids(reply, tokenizer)[:max_reply_tokens] for reply in (preference.chosen, preference.rejected)
         )
         row = user_rows.get(preference.user_id, 0)
-        offset = layout.offset(prompt_ids)
-        pairs.append(Pair(index, row, tuple(prompt_ids), tuple(chosen), tuple(rejected), offset))
+        offset = layout.offset(prompt)
+        pairs.append(Pair(index, row, tuple(prompt), tuple(chosen), tuple(rejected), offset))
     return pairs
 
 

@@ -18,12 +18,13 @@ from accelerate.utils import reduce
 from torch import Tensor
 from tqdm import tqdm
 
+from idiolect.chat import chat_layout
 from idiolect_training.config import RunConfig
 from idiolect_training.data.preferences import Preference, index_users
 from idiolect_training.data.split import split
 from idiolect_training.demo_model import cache_dir
 from idiolect_training.errors import CheckpointMismatch, Diverged
-from idiolect_training.fit.batch import Pair, chat_layout, shuffled, tokenize
+from idiolect_training.fit.batch import Pair, shuffled, tokenize
 from idiolect_training.fit.checkpoint import load_checkpoint, save_checkpoint
 from idiolect_training.fit.loss import margins, mix, nll_loss, preference_loss
 from idiolect_training.fit.policy import Policy

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from idiolect.base_model import identify
+from idiolect.chat import prompt_ids, reply_ids
 from idiolect_training.demo_model import resolve
 
 Array = NDArray[np.float32]
@@ -105,9 +106,7 @@ class _Encoder:
 
     def _tokenize(self, text: Text) -> tuple[list[int], list[int]]:
         turns = [{"role": "user", "content": text.prompt}]
-        opening = self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-        prompt, reply = (self.tokenizer(part, add_special_tokens=False)["input_ids"] for part in (opening, text.reply))
-        return prompt, [*reply, self.tokenizer.eos_token_id][:MAX_REPLY_TOKENS]
+        return prompt_ids(turns, self.tokenizer), reply_ids(text.reply, self.tokenizer)[:MAX_REPLY_TOKENS]
 
     @torch.no_grad()
     def _forward(self, split: Sequence[tuple[list[int], list[int]]]) -> Array:

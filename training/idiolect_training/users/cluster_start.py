@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 from sklearn.metrics import silhouette_score
 
+from idiolect.chat import encode as token_ids
 from idiolect_training.data.preferences import Preference
 from idiolect_training.fit.policy import Policy
 from idiolect_training.reward_track.features import Text, encode
@@ -58,7 +59,7 @@ def cluster_words(
     for vote in preferences:
         cluster = int(logits[user_rows[vote.user_id] - 1].argmax())
         for side, reply in enumerate((vote.chosen, vote.rejected)):
-            ids = policy.tokenizer(reply, add_special_tokens=False)["input_ids"]
+            ids = token_ids(reply, policy.tokenizer)
             np.add.at(counts[cluster, side], ids, 1)
     prior = counts.sum((0, 1)) / max(counts.sum(), 1) * PRIOR_TOKENS
     smooth = counts + prior + 1e-9
