@@ -91,8 +91,11 @@ def encode(texts: Sequence[Text], file: Path, model: str = "demo") -> Encoding:
 class _Encoder:
     def __init__(self, folder: Path) -> None:
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
-        self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="sdpa")
-        self.model.eval()
+        # As the trainer computes: an 8B model in float32 on a processor would take 32 GB and hours.
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        dtype = torch.bfloat16 if self.device.type == "cuda" else torch.float32
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation="sdpa")
+        self.model = model.to(self.device).eval()
 
     def encode(self, texts: Sequence[Text]) -> Iterable[tuple[list[int], Array]]:
         """Places in `texts` and their values, a batch at a time; texts of like length share a batch."""
@@ -114,16 +117,18 @@ class _Encoder:
         ids = torch.zeros(len(split), length, dtype=torch.long)  # right padding: causal tokens never look at it
         for row, (prompt, reply) in enumerate(split):
             ids[row, : len(prompt) + len(reply)] = torch.tensor(prompt + reply)
+        ids = ids.to(self.device)
         layers = self.model.model(ids, output_hidden_states=True, use_cache=False).hidden_states
         depth = len(layers) - 1
         values = []
         for row, (prompt, reply) in enumerate(split):
             start, end = len(prompt), len(prompt) + len(reply)
             logits = self.model.lm_head(layers[-1][row, start - 1 : end - 1])
-            logps = logits.log_softmax(-1).gather(1, ids[row, start:end, None])
-            means = [layers[layer][row, start:end].mean(0) for layer in (depth // 3, 2 * depth // 3, depth)]
-            values.append(torch.cat([torch.stack([logps.mean(), logps.sum()]), *means, layers[-1][row, end - 1]]))
-        stacked: Array = torch.stack(values).numpy()
+            logps = logits.float().log_softmax(-1).gather(1, ids[row, start:end, None])
+            means = [layers[layer][row, start:end].float().mean(0) for layer in (depth // 3, 2 * depth // 3, depth)]
+            last = layers[-1][row, end - 1].float()
+            values.append(torch.cat([torch.stack([logps.mean(), logps.sum()]), *means, last]))
+        stacked: Array = torch.stack(values).cpu().numpy()
         return stacked
 
 
