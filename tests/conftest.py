@@ -40,6 +40,16 @@ def demo_bundle() -> Bundle:
     return Bundle.read(DEMO_BUNDLE)
 
 
+FOUND = pytest.StashKey[dict[str, tuple[dict[str, object], str]]]()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Only now: a test compares the page of results with the history."""
+    if session.config.getoption("--evidence"):
+        for line_id, (value, command) in session.config.stash.get(FOUND, {}).items():
+            record(line_id, value, command)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "integration" in item.path.parts or "[vllm" in item.name:
@@ -57,8 +67,8 @@ def evidence(request: pytest.FixtureRequest) -> Evidence:
     def keep(line_id: str, value: dict[str, object], checked: bool = True) -> None:
         # Not what a busy machine decides, such as seconds.
         assert not checked or all(goal.met(value) for goal in find(line_id)[1].goals), (line_id, value)
-        if request.config.getoption("--evidence"):
-            record(line_id, value, f"make setup model && .venv/bin/python -m pytest --evidence {test}")
+        found = request.config.stash.setdefault(FOUND, {})
+        found[line_id] = (value, f"make setup model && .venv/bin/python -m pytest --evidence {test}")
 
     return keep
 

@@ -14,6 +14,7 @@ from idiolect import __version__
 from idiolect.errors import IdiolectError
 from idiolect_server.access import Access
 from idiolect_server.errors import NotFound, RequestError, body, first_problem, status
+from idiolect_server.giving_back import GivingBack
 from idiolect_server.routes import feedback, generate, health, metrics, openai, users
 from idiolect_server.routes import status as server_status
 from idiolect_server.serving import Serving, StartEngine, start, start_vllm_engine
@@ -45,6 +46,7 @@ def create_app(settings: Settings, start_engine: StartEngine = start_vllm_engine
     app.add_exception_handler(RequestValidationError, _answer_invalid)
     app.add_exception_handler(HTTPException, _answer_http)
     app.add_exception_handler(Exception, _answer_unexpected)
+    app.add_middleware(GivingBack)
     app.add_middleware(Access, key_digests=settings.api_keys, max_body_bytes=settings.max_body_bytes)
     return app
 

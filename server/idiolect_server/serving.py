@@ -5,13 +5,13 @@ import gc
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Annotated
 
-from fastapi import Depends, FastAPI, Request
+from fastapi import FastAPI, Request
 
 from idiolect_server.admission import Admission
 from idiolect_server.engine.base import Engine, EngineConfig
 from idiolect_server.errors import NotReady
+from idiolect_server.giving_back import give_back_after
 from idiolect_server.releases.prepare import prepare
 from idiolect_server.releases.registry import Releases, load_codes
 from idiolect_server.releases.release import Release
@@ -41,13 +41,11 @@ def serving(app: FastAPI) -> Serving:
     return live
 
 
-async def _leased(http: Request) -> AsyncGenerator[Release, None]:
-    with serving(http.app).releases.lease() as release:
-        yield release
-
-
-Leased = Annotated[Release, Depends(_leased)]
-"""The release of one request, held until the last byte of its answer is sent."""
+def leased(http: Request) -> Release:
+    """The release of this request, held until the last byte of its answer is sent. Raises NotReady."""
+    release, give_back = serving(http.app).releases.take()
+    give_back_after(http, give_back)
+    return release
 
 
 async def start_vllm_engine(config: EngineConfig) -> Engine:

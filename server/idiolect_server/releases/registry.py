@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -72,11 +72,11 @@ class Releases:
             learner,
             self._engine.chat_api(bundle.manifest.layout, bundle.manifest.base_model.name, adapter),
         )
-        tasks = [loading or asyncio.create_task(load_codes(self._store, bundle))]
+        tasks = [loading or asyncio.create_task(load_codes(self._store, bundle), name=f"load-codes-{bundle_id}")]
         await asyncio.wait(tasks, timeout=LOAD_WAIT_S)
         if learner.infers:
             scorer = Scorer(bundle, self._store, self._engine, adapter, self._admission)
-            tasks.append(asyncio.create_task(scorer.run()))
+            tasks.append(asyncio.create_task(scorer.run(), name=f"score-{bundle_id}"))
         else:
             log.warning("votes do not count: %s", learner.why_not)
         served = self._served[bundle_id] = _Served(release, tasks)
@@ -89,19 +89,28 @@ class Releases:
         """Give this release to requests from now on. Raises KeyError when it is not served."""
         self._active = self._served[bundle_id]
 
-    @contextmanager
-    def lease(self, bundle_id: str | None = None) -> Generator[Release, None, None]:
-        """The active release, or that of a bundle, for the length of one request. Raises KeyError."""
+    def take(self, bundle_id: str | None = None) -> tuple[Release, Callable[[], None]]:
+        """A lease on the active release, or on that of a bundle, and what ends it. Raises KeyError."""
         served = self._active if bundle_id is None else self._served[bundle_id]
         assert served is not None
         served.n_leases += 1
         served.idle.clear()
-        try:
-            yield served.release
-        finally:
+
+        def give_back() -> None:
             served.n_leases -= 1
             if not served.n_leases:
                 served.idle.set()
+
+        return served.release, give_back
+
+    @contextmanager
+    def lease(self, bundle_id: str | None = None) -> Generator[Release, None, None]:
+        """A lease for the length of a block. Raises KeyError."""
+        release, give_back = self.take(bundle_id)
+        try:
+            yield release
+        finally:
+            give_back()
 
     async def retire(self, bundle_id: str) -> None:
         """Serve a bundle no more: wait for its last request, then leave nothing of it in this process.

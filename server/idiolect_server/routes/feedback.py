@@ -13,7 +13,7 @@ from idiolect.bank import pair_id
 from idiolect_server import metrics
 from idiolect_server.errors import RequestError, StoreUnavailable, UnknownGeneration
 from idiolect_server.releases.release import Release
-from idiolect_server.serving import Leased, serving
+from idiolect_server.serving import leased, serving
 from idiolect_server.store.parquet import to_parquet
 from idiolect_server.store.store import Store
 from idiolect_server.wire import FeedbackRequest, FeedbackResponse, as_chat
@@ -28,11 +28,10 @@ MAX_EXPORT = 10_000
 async def feedback(
     request: FeedbackRequest,
     http: Request,
-    release: Leased,
     idempotency_key: Annotated[str | None, Header(min_length=1, max_length=256)] = None,
 ) -> FeedbackResponse:
     """Store one comparison. Repeat it with the same Idempotency-Key after any failure: it counts once."""
-    store, began = serving(http.app).store, time.perf_counter()
+    release, store, began = leased(http), serving(http.app).store, time.perf_counter()
     pair = "bank" if request.question_id else "organic"
     vote = await _vote(store, release, request)
     receipt = await store.votes.add(request.user_id, idempotency_key or uuid.uuid4().hex, vote)

@@ -15,7 +15,7 @@ from idiolect_server.engine.base import Sampling
 from idiolect_server.errors import PromptTooLong, StoreUnavailable, body
 from idiolect_server.reply import Asked, Reply
 from idiolect_server.routes.caller import unless_caller_leaves
-from idiolect_server.serving import Leased, serving
+from idiolect_server.serving import leased, serving
 from idiolect_server.wire import CandidatesResponse, GenerateRequest, GenerateResponse, PersonalizationInfo, Usage
 
 router = APIRouter()
@@ -25,9 +25,9 @@ EXPLORING_TEMPERATURE = 0.8
 
 
 @router.post("/generate", response_model=GenerateResponse | CandidatesResponse)
-async def generate(request: GenerateRequest, http: Request, release: Leased) -> Response:
+async def generate(request: GenerateRequest, http: Request) -> Response:
     """A reply in the way that `user_id` prefers. Streams server-sent events when `stream` is true."""
-    live = serving(http.app)
+    live, release = serving(http.app), leased(http)
     who = await release.personalizer.find(request.user_id)
     asked = Asked(request.user_id, request.chat(), request.profile or who.profile)
     token_ids = await live.engine.conversations.encode(with_profile(asked.chat, asked.profile))

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from idiolect_server.errors import RequestError, first_problem
 from idiolect_server.routes.caller import unless_caller_leaves
-from idiolect_server.serving import Leased, serving
+from idiolect_server.serving import leased, serving
 from idiolect_server.wire import UserId
 
 router = APIRouter(prefix="/v1")
@@ -20,12 +20,12 @@ _user_id: TypeAdapter[str] = TypeAdapter(UserId)
 
 
 @router.post("/chat/completions")
-async def chat_completions(body: dict[str, Any], http: Request, release: Leased) -> Response:
+async def chat_completions(body: dict[str, Any], http: Request) -> Response:
     """A chat completion in the way that `user` prefers; the header `x-idiolect-personalization` says its state.
 
     The body is what vLLM takes for one: the OpenAI API, and vLLM's own fields.
     """
-    admission = serving(http.app).admission
+    release, admission = leased(http), serving(http.app).admission
     try:
         user_id = None if body.get("user") is None else _user_id.validate_python(body["user"])
     except ValidationError as error:
@@ -52,6 +52,6 @@ async def chat_completions(body: dict[str, Any], http: Request, release: Leased)
 
 
 @router.get("/models")
-async def models(release: Leased) -> JSONResponse:
+async def models(http: Request) -> JSONResponse:
     """The one model that is served."""
-    return JSONResponse(await release.chat.models())
+    return JSONResponse(await leased(http).chat.models())

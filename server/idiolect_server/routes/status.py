@@ -3,15 +3,16 @@
 from fastapi import APIRouter, Request
 
 from idiolect_server.errors import StoreUnavailable
-from idiolect_server.serving import Leased, serving
+from idiolect_server.serving import leased, serving
 from idiolect_server.wire import StatusResponse
 
 router = APIRouter()
 
 
 @router.get("/status")
-async def status(http: Request, release: Leased) -> StatusResponse:
+async def status(http: Request) -> StatusResponse:
     """The bundle, its user model and its question bank. Nothing of a user."""
+    release = leased(http)
     manifest = release.bundle.manifest
     try:
         await serving(http.app).store.ping()

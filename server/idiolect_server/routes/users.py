@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Request
 
 from idiolect_server.errors import StoreUnavailable, UnknownVote
-from idiolect_server.serving import Leased, serving
+from idiolect_server.serving import leased, serving
 from idiolect_server.wire import (
     DeletedVote,
     ErasureReceipt,
@@ -32,9 +32,9 @@ SkipQuery = Annotated[tuple[QuestionId, ...], Query(max_length=256)]
 
 # The longer paths first: a user id may hold slashes.
 @router.get("/users/{user_id:path}/question")
-async def question(user_id: UserPath, release: Leased, skip: SkipQuery = ()) -> QuestionResponse:
+async def question(user_id: UserPath, http: Request, skip: SkipQuery = ()) -> QuestionResponse:
     """The pair of replies whose comparison would tell most about the user, but for those in `skip`."""
-    asked = await release.learner.ask(user_id, skip)
+    asked = await leased(http).learner.ask(user_id, skip)
     found, question = asked.question, None
     if found is not None:
         question = Question(
@@ -55,8 +55,9 @@ async def put_profile(user_id: UserPath, request: ProfileRequest, http: Request)
 
 
 @router.delete("/users/{user_id:path}/votes/{vote_id}")
-async def delete_vote(user_id: UserPath, vote_id: VotePath, http: Request, release: Leased) -> DeletedVote:
+async def delete_vote(user_id: UserPath, vote_id: VotePath, http: Request) -> DeletedVote:
     """Take one vote back: the user is then served as if it had never been given."""
+    release = leased(http)
     left = await serving(http.app).store.votes.take_back(user_id, vote_id)
     if left is None:
         raise UnknownVote(f"user has no vote {vote_id}")
@@ -80,8 +81,9 @@ async def erase(user_id: UserPath, http: Request) -> ErasureReceipt:
 
 
 @router.get("/users/{user_id:path}")
-async def user(user_id: UserPath, release: Leased) -> UserResponse:
+async def user(user_id: UserPath, http: Request) -> UserResponse:
     """What is known of one user. An unknown user is no error."""
+    release = leased(http)
     who = await release.personalizer.find(user_id)
     known = await release.learner.known(user_id) if who.votes else None
     return UserResponse(
