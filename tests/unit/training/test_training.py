@@ -141,6 +141,7 @@ def test_opposed_users_are_learnt_and_pooled_training_cannot(tmp_path, model, ki
     assert pooled["accuracy"]["mean"] == 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
@@ -207,6 +208,7 @@ def test_a_diverging_run_stops_and_keeps_its_last_checkpoint(tmp_path, model):
     assert all(torch.isfinite(value).all() for value in kept.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["individual", "cluster", "low_rank"])
 def test_a_resumed_run_equals_a_straight_one(tmp_path, model, kind, monkeypatch):
     run = tiny_run(tmp_path, model, user_model={"kind": kind, "n_user_tokens": 2})
@@ -299,6 +301,7 @@ def test_a_long_prompt_is_refused_and_a_long_reply_is_cut_without_a_stop(tmp_pat
     assert {pair.row for pair in cut} == {0}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["individual", "cluster", "low_rank"])
 def test_the_bundle_repeats_the_trainer(tmp_path, model, kind):
     """Exported, read and merged: user tokens equal bit for bit, merged weights equal PEFT's own merge."""
