@@ -38,15 +38,16 @@ def register() -> None:
         # The server itself. An engine that is forked from it does not come by here again.
         _follow_forks()
         return
-    _end_with_parent()
+    assert parent.pid is not None
+    _end_with_parent(parent.pid)
     if current_platform.is_cpu():
         put_generators_back()
         take_long_turns()
 
 
-def _end_with_parent() -> None:
+def _end_with_parent(parent_pid: int) -> None:
     """vLLM's engine and workers outlive a server that was killed and hold its memory, so that none can start anew."""
-    name, parent_pid = "end-with-parent", os.getppid()
+    name = "end-with-parent"
     if any(thread.name == name for thread in threading.enumerate()):
         return
 
@@ -60,4 +61,4 @@ def _end_with_parent() -> None:
 
 @cache
 def _follow_forks() -> None:
-    os.register_at_fork(after_in_child=_end_with_parent)
+    os.register_at_fork(after_in_child=lambda: _end_with_parent(os.getppid()))
