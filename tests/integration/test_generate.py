@@ -8,6 +8,7 @@ import httpx
 import pytest
 from openai import OpenAI
 
+from bench.load.metrics import metric
 from idiolect.bundle import Bundle
 from idiolect_training.data.everyday import TASTES
 from idiolect_training.data.preferences import Preference
@@ -145,10 +146,13 @@ def test_openai_streams(live: Live):
         "max_tokens": 12,
         "temperature": 0,
     }
+    counted = 'idiolect_engine_requests_total{purpose="reply"}'
+    before = metric(live.http, counted)
     whole = client.chat.completions.create(**request).choices[0].message.content
     pieces = [chunk.choices[0].delta.content or "" for chunk in client.chat.completions.create(**request, stream=True)]
     assert len(pieces) > 5
     assert "".join(pieces) == whole
+    assert metric(live.http, counted) - before == 2  # a streamed reply is one, too
 
 
 def test_a_profile_is_part_of_the_prompt(live: Live):

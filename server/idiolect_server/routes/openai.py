@@ -1,7 +1,6 @@
 """/v1/chat/completions and /v1/models: the OpenAI API, with `user` honoured."""
 
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import ExitStack
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -9,6 +8,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import TypeAdapter, ValidationError
 
 from idiolect_server.errors import RequestError, first_problem
+from idiolect_server.giving_back import give_back_after
 from idiolect_server.routes.caller import unless_caller_leaves
 from idiolect_server.serving import leased, serving
 from idiolect_server.wire import UserId
@@ -33,22 +33,17 @@ async def chat_completions(body: dict[str, Any], http: Request) -> Response:
     who = await release.personalizer.find(user_id)
     if body.get("frequency_penalty") is None:
         body = {**body, "frequency_penalty": release.frequency_penalty}
-    with admission.reply():
-        answered = await unless_caller_leaves(http, release.chat.chat(body, who.user_tokens, who.profile))
+    inside = ExitStack()
+    inside.enter_context(admission.reply())
+    give_back_after(http, inside.close)  # a stream goes on when this function has returned
+    answered = await unless_caller_leaves(http, release.chat.chat(body, who.user_tokens, who.profile))
     if answered is None:
         return Response(status_code=499)  # nobody is listening any more
     status, answer = answered
     headers = {STATE_HEADER: who.state}
     if isinstance(answer, dict):
         return JSONResponse(answer, status_code=status, headers=headers)
-
-    async def lines(made: AsyncGenerator[str, None] = answer) -> AsyncGenerator[str, None]:
-        with admission.reply():
-            async with aclosing(made):
-                async for line in made:
-                    yield line
-
-    return StreamingResponse(lines(), media_type="text/event-stream", headers=headers)
+    return StreamingResponse(answer, media_type="text/event-stream", headers=headers)
 
 
 @router.get("/models")
