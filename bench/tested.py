@@ -55,6 +55,11 @@ EXPERIMENTS = (
                 "Is the service imported without an engine, and quickly?",
                 (at_most("heavy_modules", 0), at_most("import_s", 2)),
             ),
+            Line(
+                "U1",
+                "Does vLLM's CUDA wheel make of our arguments what a GPU host needs?",
+                (at_least("configurations_as_expected", 8),),
+            ),
             Line("U2", "What is left of an engine whose server was killed?", (at_most("left_after_5_s/*", 0),)),
             Line(
                 "R3",

@@ -89,7 +89,7 @@ if [[ ,$extras, == *,serve-cpu,* ]]; then cpu=1; fi
 n_step=0
 demo=0
 if [[ ,$extras, == *,training,* ]]; then demo=1; fi
-n_steps=$((2 + 2 * cpu + demo + (gpu & demo)))
+n_steps=$((2 + 2 * cpu + demo + gpu))
 step() {
     n_step=$((n_step + 1))
     echo "[$n_step/$n_steps] $*"
@@ -100,8 +100,10 @@ if [[ ! -x $venv/bin/python ]]; then "$python" -m venv "$venv"; fi
 rm -f "$venv"/.idiolect-*
 
 torch=torch==2.13.0
-if [[ $gpu == 1 && $demo == 1 ]]; then
-    # The server's build, by way of vLLM's pin: trainer and server then want the same driver.
+if [[ $gpu == 1 ]]; then
+    # vLLM's pin, for the trainer too: both then want the same driver. With three signs pip takes this build only, not
+    # one for the CPU that a folder of wheels may hold.
+    torch=torch===2.13.0
     step "$torch"
     quiet_pip install -q "$torch" || die "pip failed, see above"
 fi

@@ -2,6 +2,11 @@
 #   docker build -f docker/server.Dockerfile -t idiolect-server .
 FROM python:3.11-slim-bookworm
 
+# 0: for a machine without a GPU, to try it.
+ARG GPU=1
+# Other places of packages than pip's own, for the build only.
+ARG PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_FIND_LINKS
+
 # Triton compiles its launchers with a C compiler when the server starts.
 # hadolint ignore=DL3008
 RUN apt-get update \
@@ -17,11 +22,11 @@ RUN groupadd --gid 10001 idiolect \
 WORKDIR /app
 COPY pyproject.toml LICENSE ./
 COPY clients/python clients/python
-COPY docker/install.sh docker/
+COPY docker/install.sh docker/constraints-cpu.txt docker/
 RUN --mount=type=cache,target=/root/.cache/pip \
     mkdir -p idiolect server/idiolect_server training clients/cli/idiolect_cli \
     && touch README.md idiolect/__init__.py server/idiolect_server/__init__.py clients/cli/idiolect_cli/__init__.py \
-    && IDIOLECT_GPU=1 docker/install.sh /opt/venv serve-gpu
+    && IDIOLECT_GPU=$GPU docker/install.sh /opt/venv serve-gpu
 COPY idiolect idiolect
 COPY server server
 COPY clients/cli clients/cli
@@ -31,6 +36,7 @@ ENV PATH=/opt/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility \
     NVIDIA_REQUIRE_CUDA=cuda>=13.0 \
+    HOME=/models \
     HF_HOME=/models/huggingface \
     XDG_CACHE_HOME=/models/cache \
     TRITON_CACHE_DIR=/models/cache/triton \

