@@ -77,7 +77,14 @@ def configs(folder: Path) -> Iterator[Any]:
     injections: tuple[InjectionName, ...] = ("passthrough", "mixed")
     for injection, live, n_gpus in itertools.product(injections, (adapter, None), (1, N_GPUS)):
         yield dataclasses.replace(plain, injection=injection, adapter=live, tensor_parallel_size=n_gpus)
-    yield dataclasses.replace(plain, adapter=adapter, gpu_memory=0.5, kv_cache_dtype="fp8", quantization="fp8")
+    yield dataclasses.replace(
+        plain,
+        adapter=adapter,
+        gpu_memory=0.5,
+        kv_cache_dtype="fp8",
+        quantization="fp8_per_tensor",
+        vllm_args="--pipeline-parallel-size 2",
+    )
 
 
 def describe(config: Any) -> dict[str, Any]:
@@ -106,6 +113,7 @@ def describe(config: Any) -> dict[str, Any]:
         "deep_gemm": is_deep_gemm_supported(),
         "executor": str(made.parallel_config.distributed_executor_backend),
         "tensor_parallel_size": made.parallel_config.tensor_parallel_size,
+        "pipeline_parallel_size": made.parallel_config.pipeline_parallel_size,
         "lora_modules": sorted(lora.target_modules or []) if lora else None,
         "lora_rank": lora.max_lora_rank if lora else None,
         "memory_share": made.cache_config.gpu_memory_utilization,

@@ -1,9 +1,9 @@
 """`docker` as far as the documentation uses it, where no container engine runs: buildah carries it out, as root.
 
 What containers are made of comes from where Docker takes it: the images, and compose.yaml as Compose itself reads it
-(users, read-only roots, dropped capabilities, volumes, commands, health checks). What is not there: networks (containers
-have the machine's, and a service's name is 127.0.0.1), GPUs, limits of memory, restarts by themselves. `--build` builds
-what is absent. Volumes and logs are in the folder that DOCKER_STATE names.
+(users, read-only roots, dropped capabilities, volumes, commands, health checks). Not there: networks (containers have
+the machine's, and a service's name is 127.0.0.1), GPUs, limits of memory, restarts by themselves. `--build` builds what
+is absent. Volumes and logs are in the folder that DOCKER_STATE names.
 """
 
 import argparse

@@ -60,8 +60,11 @@ class Settings(BaseSettings):
     kv_cache_dtype: str | None = None
     """What keys and values are kept in, by vLLM's name (such as fp8); the model's own type if unset."""
     quantization: str | None = None
-    """How weights are quantized when they are loaded, by vLLM's name (such as fp8); not at all if unset. The bundle was
-    trained on the weights as they are: its replies will differ."""
+    """How weights are quantized when they are loaded, by vLLM's name (such as fp8_per_tensor); not at all if unset. The
+    bundle was trained on the weights as they are: its replies will differ."""
+    vllm_args: str = ""
+    """Further engine arguments of vLLM, as for `vllm serve`, such as `--pipeline-parallel-size 2`. Checked at start;
+    what has a setting here, and what personalizing depends on, is refused."""
     max_body_bytes: int = Field(default=1 << 20, ge=1024)
     """Largest request body."""
 

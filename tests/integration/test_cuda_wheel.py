@@ -68,7 +68,7 @@ def test_the_configuration_of_each_way_to_serve(found: list[dict[str, Any]], evi
         assert made["architecture"] == ("LlamaForCausalLM" if mixed else "LlamaWithUserTokens")
         assert made["max_num_seqs"] == (MIXED_SEQUENCES if mixed else 1024)
         assert made["largest_graph"] == (2 * MIXED_SEQUENCES if mixed else 512)
-        assert made["executor"] == ("mp" if n_gpus > 1 else "uni")
+        assert made["executor"] == ("mp" if n_gpus * made["pipeline_parallel_size"] > 1 else "uni")
         assert made["lora_modules"] == (sorted(TARGET_MODULES) if live else None)
         assert made["lora_rank"] == (RANK if live else None)
     evidence("U1", {"configurations_as_expected": len(ways)})
@@ -77,4 +77,5 @@ def test_the_configuration_of_each_way_to_serve(found: list[dict[str, Any]], evi
 def test_what_a_gpu_host_sets_is_in_the_configuration(found: list[dict[str, Any]]) -> None:
     plain, knobs = found[0], found[-1]
     assert (plain["memory_share"], plain["kv_cache_dtype"], plain["quantization"]) == (0.92, "auto", None)
-    assert (knobs["memory_share"], knobs["kv_cache_dtype"], knobs["quantization"]) == (0.5, "fp8", "fp8")
+    assert (knobs["memory_share"], knobs["kv_cache_dtype"], knobs["quantization"]) == (0.5, "fp8", "fp8_per_tensor")
+    assert knobs["pipeline_parallel_size"] == 2

@@ -1,5 +1,6 @@
 """How vLLM is set up, on whatever hardware; and that an engine ends with its server, however it was started."""
 
+import dataclasses
 import itertools
 import os
 import re
@@ -12,9 +13,10 @@ from pathlib import Path
 import psutil
 import pytest
 from vllm import envs
+from vllm.engine.arg_utils import AsyncEngineArgs
 
 from idiolect.bundle import Bundle
-from idiolect_server.engine import launch
+from idiolect_server.engine import arguments, launch
 from idiolect_server.engine.base import Adapter, EngineConfig
 from idiolect_server.engine.injection import INJECTIONS
 from idiolect_server.errors import SettingsError
@@ -58,7 +60,8 @@ def test_every_switch_of_kernels_that_are_compiled_at_run_time_was_looked_at():
         "VLLM_USE_DEEP_GEMM_E8M0",
         "VLLM_USE_DEEP_GEMM_TMA_ALIGNED_SCALES",
         "VLLM_BLOCKSCALE_FP8_GEMM_FLASHINFER",  # where has_flashinfer() says so
-        "VLLM_ALLREDUCE_USE_FLASHINFER",
+        "VLLM_ALLREDUCE_USE_FLASHINFER",  # likewise
+        "VLLM_ALLREDUCE_USE_FLASHINFER_PCIE_IPC",
         "VLLM_USE_FLASHINFER_MOE_INT4",  # off
     }
 
@@ -109,6 +112,42 @@ def test_prompts_of_mixed_injection_fit_the_gpu_beside_what_vllm_counts(
 def test_what_vllm_does_not_know_is_refused(live: EngineConfig, wrong):
     with pytest.raises(SettingsError, match=f"{next(iter(wrong))} is .*, vLLM knows "):
         launch.engine_args(EngineConfig(live.model, **wrong))
+
+
+def test_further_arguments_are_vllms_own(live: EngineConfig):
+    words = "--pipeline-parallel-size 2 --max_num_batched_tokens=4096 --no-async-scheduling --compilation-config.mode 0"
+    args = launch.engine_args(EngineConfig(live.model, vllm_args=words))
+    assert (args.pipeline_parallel_size, args.max_num_batched_tokens, args.async_scheduling) == (2, 4096, False)
+    assert args.compilation_config.mode == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        ("--no-such-thing", "unrecognized arguments: --no-such-thing"),
+        ("--pipeline-parallel 2", "unrecognized arguments"),
+        ("--pipeline-parallel-size two", "invalid int value: 'two'"),
+        ("--pipeline-parallel-size", "expected one argument"),
+        ("stray", "unrecognized arguments: stray"),
+        ("--seed '1", "No closing quotation"),
+        ("--compilation-config {", "compilation-config"),
+        ("--tensor-parallel-size 2", "IDIOLECT_TENSOR_PARALLEL_SIZE"),
+        ("-tp 2", "IDIOLECT_TENSOR_PARALLEL_SIZE"),
+        ("--hf-overrides {}", "hf_overrides is for the server to set"),
+        ("--logprobs-mode raw_logits", "logprobs_mode is for the server to set"),
+        ("--mm-processor-cache-gb 1", "mm_processor_cache_gb is for the server to set"),
+        ("--data-parallel-size 2", "data_parallel_size is for the server to set"),
+    ],
+)
+def test_further_arguments_that_cannot_be_passed_on(live: EngineConfig, words: str, why: str):
+    with pytest.raises(SettingsError, match=f"IDIOLECT_VLLM_ARGS: .*{re.escape(why)}"):
+        launch.engine_args(EngineConfig(live.model, vllm_args=words))
+
+
+def test_every_argument_that_is_refused_is_one_of_vllms():
+    fields = {field.name for field in dataclasses.fields(AsyncEngineArgs)}
+    assert arguments.OURS | arguments.SETTINGS.keys() <= fields
+    assert all(any(name.startswith(prefix) for name in fields) for prefix in arguments.OUR_PREFIXES)
 
 
 def test_a_live_adapter_in_float32_is_refused_on_a_gpu(live: EngineConfig, monkeypatch: pytest.MonkeyPatch):

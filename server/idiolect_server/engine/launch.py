@@ -18,6 +18,7 @@ from vllm.utils.ompmultiprocessing import OMPProcessManager
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.executor.uniproc_executor import UniProcExecutor
 
+from idiolect_server.engine.arguments import passed_on
 from idiolect_server.engine.base import EngineConfig
 from idiolect_server.engine.injection import build_injection
 from idiolect_server.errors import SettingsError
@@ -63,7 +64,7 @@ def engine_args(config: EngineConfig) -> AsyncEngineArgs:
             os.environ.setdefault("LD_PRELOAD", str(INTEL_OPENMP))  # heeded by the engine's process, not by this one
     model = AutoConfig.from_pretrained(config.model)
     max_num_seqs = _max_num_seqs(config, model)
-    return AsyncEngineArgs(
+    arguments = dict(
         model=config.model,
         max_model_len=config.max_model_len,
         max_num_seqs=max_num_seqs,
@@ -88,6 +89,7 @@ def engine_args(config: EngineConfig) -> AsyncEngineArgs:
         **_lora_args(config),
         **build_injection(config.injection).engine_args(model.architectures[0]),
     )
+    return AsyncEngineArgs(**{**arguments, **passed_on(config.vllm_args)})
 
 
 def start_vllm(arguments: AsyncEngineArgs) -> AsyncLLM:
