@@ -3,12 +3,13 @@
 import hashlib
 import json
 import struct
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from idiolect.errors import BaseModelMismatch, BundleMissing, ModelMissing
-from idiolect.manifest import BaseModelIdentity
+from idiolect.manifest import MANIFEST, AcceptedCopy, BaseModelIdentity, Manifest
 
 SAMPLE_BYTES = 4096
 CACHE_DIR = Path.home() / ".cache" / "idiolect"
@@ -63,14 +64,44 @@ def identify(path: Path) -> BaseModelIdentity:
     )
 
 
-def check_base_model(expected: BaseModelIdentity, found: BaseModelIdentity) -> None:
-    """Raises BaseModelMismatch when a bundle for `expected` meets another base model."""
-    if expected.fingerprint != found.fingerprint:
+def check_base_model(manifest: Manifest, found: BaseModelIdentity) -> None:
+    """Raises BaseModelMismatch when a bundle meets neither its base model nor a copy of it that it names."""
+    expected = manifest.base_model
+    copies = {copy.fingerprint for copy in manifest.also_serves or ()}
+    if found.fingerprint not in {expected.fingerprint, *copies}:
         raise BaseModelMismatch(
             f"the bundle was trained on {expected.name} ({expected.fingerprint[:12]}), "
             f"this model is {found.name} ({found.fingerprint[:12]})",
-            hint="serve the base model that the bundle names, or train a bundle for this one",
+            hint="serve the base model that the bundle names, accept a copy of it with `idiolect bundle accept`, "
+            "or train a bundle for this one",
         )
+
+
+def accept(bundle: Path, model: Path, name: str) -> AcceptedCopy:
+    """Name a copy of the base model (another type, quantized) in the bundle's manifest, so that it may serve it.
+
+    The bundle keeps its id: it is the same users and weights. Raises BundleError and BaseModelMismatch.
+    """
+    manifest, found = Manifest.read(bundle), identify(model)
+    expected = manifest.base_model
+    if manifest.weights.kind == "merged":
+        raise BaseModelMismatch(f"{bundle}: carries its own merged model, no copy of {expected.name} can serve it")
+    for what in ("architecture", "hidden_size", "vocab_size"):
+        ours, theirs = getattr(expected, what), getattr(found, what)
+        if ours != theirs:
+            raise BaseModelMismatch(f"{model}: no copy of {expected.name}: its {what} is {theirs}, not {ours}")
+    copy = AcceptedCopy(name=name, fingerprint=found.fingerprint)
+    others = [each for each in manifest.also_serves or () if each.fingerprint != copy.fingerprint]
+    changed = manifest.model_copy(update={"also_serves": (*others, copy)})
+    with tempfile.TemporaryDirectory(dir=bundle.parent) as folder:
+        changed.write(Path(folder))
+        (Path(folder) / MANIFEST).replace(bundle / MANIFEST)
+    return copy
+
+
+def is_quantized(path: Path) -> bool:
+    """Whether the weights in a model folder are quantized: no adapter can be added to them."""
+    return "quantization_config" in json.loads((path / "config.json").read_text())
 
 
 def read_header(file: BinaryIO) -> tuple[dict[str, dict[str, Any]], int]:

@@ -15,6 +15,7 @@ from idiolect.user_model import Kind
 MANIFEST = "manifest.json"
 MAX_MANIFEST_BYTES = 1 << 20
 FORMAT_VERSION: Literal[1] = 1
+OPTIONAL = ("bank", "cluster_names", "decoding", "also_serves")
 
 ClusterName = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -32,6 +33,13 @@ class BaseModelIdentity(_Strict):
     architecture: str
     hidden_size: int = Field(ge=1)
     vocab_size: int = Field(ge=1)
+    fingerprint: Digest
+
+
+class AcceptedCopy(_Strict):
+    """Another form of the base model, such as a quantized one, that somebody has decided may serve the bundle."""
+
+    name: str
     fingerprint: Digest
 
 
@@ -90,6 +98,8 @@ class Manifest(_Strict):
     cluster_names: tuple[ClusterName, ...] | None = None
     """What people call each of the K clusters; of cluster models only."""
     decoding: Decoding | None = None
+    also_serves: tuple[AcceptedCopy, ...] | None = None
+    """Copies of the base model that may serve the bundle although their bytes differ."""
     training: dict[str, Any]
     files: dict[FileName, FileDigest]
 
@@ -147,9 +157,10 @@ class Manifest(_Strict):
     def bundle_id(self) -> str:
         """16 hex digits over everything that changes a reply: bundles that serve alike share it.
 
-        Digests of the files stand for their contents; `created`, `training` and `cluster_names` are left out.
+        Digests of the files stand for their contents; `created`, `training`, `cluster_names` and `also_serves` are left
+        out.
         """
-        return self._hash(exclude={"created", "training", "cluster_names"})[:16]
+        return self._hash(exclude={"created", "training", "cluster_names", "also_serves"})[:16]
 
     @property
     def digest(self) -> str:
@@ -158,6 +169,6 @@ class Manifest(_Strict):
 
     def _hash(self, exclude: set[str]) -> str:
         # Bundles from before there were such fields keep their digests.
-        exclude = exclude | {name for name in ("bank", "cluster_names", "decoding") if getattr(self, name) is None}
+        exclude = exclude | {name for name in OPTIONAL if getattr(self, name) is None}
         content = json.dumps(self.model_dump(mode="json", exclude=exclude), sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()

@@ -26,7 +26,7 @@ def merge_bundle(bundle: Bundle, base: Path, out: Path) -> Bundle:
 
     Raises BaseModelMismatch when `base` is another model, BundleShapeMismatch when the adapter does not fit it.
     """
-    check_base_model(bundle.manifest.base_model, identify(base))
+    check_base_model(bundle.manifest, identify(base))
     weights = bundle.manifest.weights
     assert isinstance(weights, AdapterWeights)
     assert bundle.adapter_path is not None

@@ -129,6 +129,21 @@ def keys() -> None:
 
 
 @bundles.command()
+def accept(
+    bundle: Annotated[Path, typer.Argument(help="The bundle folder.")],
+    model: Annotated[str, typer.Argument(help="A copy of its base model: a folder, or a Hugging Face id.")],
+) -> None:
+    """Let a copy of the bundle's base model serve it although its bytes differ: another type, or quantized weights.
+
+    The copy's replies are its own: look at some before you serve it. The bundle keeps its id.
+    """
+    from idiolect.base_model import CACHE_DIR, accept, locate
+
+    copy = accept(bundle, locate(model, CACHE_DIR), model)
+    typer.echo(f"{bundle}: {copy.name} ({copy.fingerprint[:12]}) may serve it")
+
+
+@bundles.command()
 def forget(bundle_id: Annotated[str, typer.Argument(help="16 hex digits, from the bundle's manifest.json.")]) -> None:
     """Delete what a bundle that is served no more has left in Redis. Takes the server's settings, to find it.
 

@@ -74,7 +74,8 @@ def engine_args(config: EngineConfig) -> AsyncEngineArgs:
         enable_prefix_caching=True,
         # Compiling takes a minute and more at the first start, and gains a tenth to a sixth.
         enforce_eager=is_cpu(),
-        dtype=config.dtype or ("float32" if is_cpu() else "auto"),
+        # vLLM's kernels for quantized weights want what the weights were quantized from, also on a CPU.
+        dtype=config.dtype or ("float32" if is_cpu() and not hasattr(model, "quantization_config") else "auto"),
         generation_config="vllm",  # no sampling defaults (such as penalties) from the model's own files
         disable_log_stats=True,
         scheduling_policy="priority",

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from idiolect.base_model import DEMO, check_base_model, identify, locate
+from idiolect.base_model import DEMO, check_base_model, identify, is_quantized, locate
 from idiolect.bundle import Bundle
 from idiolect.errors import BundleError
 from idiolect.manifest import Manifest
@@ -35,18 +35,29 @@ def prepare(settings: Settings, merges: Callable[[], bool]) -> Prepared:
     if bundle.model_path is not None:
         return Prepared(bundle, str(bundle.model_path), None)
     base = _base_model(settings)
-    check_base_model(bundle.manifest.base_model, identify(base))
-    merged = settings.adapter == "merged" or (settings.adapter == "auto" and merges())
-    if not merged:
+    found = identify(base)
+    check_base_model(bundle.manifest, found)
+    if not _is_merged(settings, base, merges):
         assert bundle.adapter_path is not None
         return Prepared(bundle, str(base), Adapter(bundle.bundle_id, bundle.adapter_path))
     folder = settings.cache_dir / "merged" / bundle.bundle_id
+    if found.fingerprint != bundle.manifest.base_model.fingerprint:
+        folder = folder.with_name(f"{bundle.bundle_id}-{found.fingerprint[:12]}")
     try:
         Manifest.read(folder)
     except BundleError:
         log.info("merging the adapter of bundle %s into %s", bundle.bundle_id, base)
         merge_bundle(bundle, base, folder)
     return Prepared(bundle, str(folder / "model"), None)
+
+
+def _is_merged(settings: Settings, base: Path, merges: Callable[[], bool]) -> bool:
+    """Raises SettingsError when quantized weights are asked to take up an adapter."""
+    if is_quantized(base):
+        if settings.adapter == "merged":
+            raise SettingsError(f"{base}: quantized, no adapter can be merged", hint="set IDIOLECT_ADAPTER=live")
+        return False
+    return settings.adapter == "merged" or (settings.adapter == "auto" and merges())
 
 
 def _base_model(settings: Settings) -> Path:
