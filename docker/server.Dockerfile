@@ -7,10 +7,10 @@ ARG GPU=1
 # Other places of packages than pip's own, for the build only.
 ARG PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_FIND_LINKS
 
-# Triton compiles its launchers with a C compiler when the server starts.
+# Triton compiles its launchers with a C compiler when the server starts. vLLM for the CPU is linked to libnuma.
 # hadolint ignore=DL3008
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends gcc libc6-dev \
+    && apt-get install -y --no-install-recommends gcc libc6-dev libnuma1 \
     && rm -rf /var/lib/apt/lists/*
 
 RUN groupadd --gid 10001 idiolect \

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -154,6 +155,13 @@ def test_a_live_adapter_in_float32_is_refused_on_a_gpu(live: EngineConfig, monke
     monkeypatch.setattr(launch, "is_cpu", lambda: False)
     with pytest.raises(SettingsError, match="no live adapter in float32"):
         launch.engine_args(EngineConfig(live.model, live.adapter, dtype="float32"))
+
+
+def test_a_library_of_vllms_that_does_not_load_is_said(live: EngineConfig, monkeypatch: pytest.MonkeyPatch):
+    args = launch.engine_args(live)
+    monkeypatch.setattr(launch, "torch", SimpleNamespace(ops=SimpleNamespace(_C=object())))
+    with pytest.raises(SettingsError, match="library for the CPU does not load"):
+        launch.start_vllm(args)
 
 
 SERVER = """

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
+import torch
 from pydantic import ValidationError
 from transformers import AutoConfig
 from vllm.config.cache import CacheDType
@@ -98,6 +99,9 @@ def start_vllm(arguments: AsyncEngineArgs) -> AsyncLLM:
     # As `vllm serve` starts it: otherwise vLLM takes none of its own settings for the hardware, and computes a long
     # prompt on an H100 in steps of 2,048 tokens instead of 8,192.
     context = UsageContext.OPENAI_API_SERVER
+    # vLLM only warns when its library does not load, and fails later, in another process and other words.
+    if is_cpu() and not hasattr(torch.ops._C, "init_cpu_memory_env"):
+        raise SettingsError("vLLM's library for the CPU does not load", hint="install libnuma (Debian: libnuma1)")
     try:
         config = arguments.create_engine_config(context)
     except ValueError as error:  # pydantic's, whose text begins with how many there were and where
