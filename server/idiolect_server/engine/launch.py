@@ -100,6 +100,7 @@ def start_vllm(arguments: AsyncEngineArgs) -> AsyncLLM:
     # prompt on an H100 in steps of 2,048 tokens instead of 8,192.
     context = UsageContext.OPENAI_API_SERVER
     # vLLM only warns when its library does not load, and fails later, in another process and other words.
+    current_platform.import_kernels()
     if is_cpu() and not hasattr(torch.ops._C, "init_cpu_memory_env"):
         raise SettingsError("vLLM's library for the CPU does not load", hint="install libnuma (Debian: libnuma1)")
     try:
