@@ -57,7 +57,9 @@ if [[ $image == server ]]; then
     arguments+=(--build-arg "GPU=$gpu")
     if [[ $gpu == 0 ]]; then tag=$tag:cpu; fi
 fi
-# In one layer: each would be a copy of ten gigabytes where the kernel has no overlay file system for it.
-buildah bud --pull-never --layers=false --format docker "${arguments[@]}" \
+# A step that was done before is not done again; not without an overlay file system, where each would copy all before it.
+layers=false
+if [[ $(buildah info --format '{{.store.GraphDriverName}}') == overlay ]]; then layers=true; fi
+buildah bud --pull-never --layers="$layers" --format docker "${arguments[@]}" \
     --ignorefile "$root/.dockerignore" -f "$root/docker/$image.Dockerfile" -t "$tag" "$root"
 buildah images "$tag"

@@ -26,8 +26,9 @@ exec setpriv --reuid "$1" --regid "$2" "$3" --no-new-privs --bounding-set=-all -
 
 
 def sh(*command: str) -> str:
-    """What the command prints. Raises CalledProcessError."""
-    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+    """What the command prints; it reads nothing. Raises CalledProcessError."""
+    done = subprocess.run(command, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+    return done.stdout.strip()
 
 
 def image_config(image: str) -> dict[str, Any]:
