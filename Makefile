@@ -8,7 +8,7 @@ OUT ?= runs/demo
 SEEDS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup model fmt check fast test demo serve train tastes first-minutes penalty own-data length-users attribute-users persona-users new-users five-answers feedback crashes million-users throughput first-token peers one-at-a-time host-cost engine-settings before-after cost-model ablations trainer-cost real-people first-hour bench evidence check-results lock docs
+.PHONY: help setup model fmt check fast test demo serve train tastes first-minutes penalty own-data length-users attribute-users persona-users new-users five-answers feedback crashes million-users throughput first-token peers one-at-a-time host-cost engine-settings before-after cost-model ablations trainer-cost real-people gpu first-hour bench evidence check-results lock docs
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -110,6 +110,9 @@ trainer-cost: model  ## a million users against ten, memory, and the trainer's s
 
 real-people: model  ## votes of real people, reward track: global against personal; needs ../shared/data
 	@$(PY) -m bench.people.real_people
+
+gpu: model  ## five minutes on a GPU host: start, exactness, speed; without a GPU, every step on the CPU with a tiny model
+	@$(PY) -m bench.gpu.check
 
 first-hour: model  ## build the images, then do what docs/first-hour.md says, without a container engine (as root; quarter of an hour)
 	@$(PY) -m bench.images.first_hour
