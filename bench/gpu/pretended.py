@@ -89,6 +89,7 @@ def configs(folder: Path) -> Iterator[Any]:
 
 def describe(config: Any) -> dict[str, Any]:
     """What vLLM makes of our arguments, in what matters on a GPU."""
+    import torch
     import vllm.envs as envs
     from vllm.usage.usage_lib import UsageContext
     from vllm.utils.deep_gemm import is_deep_gemm_supported
@@ -126,6 +127,7 @@ def describe(config: Any) -> dict[str, Any]:
         "policy": made.scheduler_config.policy,
         "async_scheduling": made.scheduler_config.async_scheduling,
         "architecture": made.model_config.architectures[0],
+        "cuda": torch.version.cuda,
         "dtype": str(made.model_config.dtype),
     }
 

@@ -79,3 +79,11 @@ def test_what_a_gpu_host_sets_is_in_the_configuration(found: list[dict[str, Any]
     assert (plain["memory_share"], plain["kv_cache_dtype"], plain["quantization"]) == (0.92, "auto", None)
     assert (knobs["memory_share"], knobs["kv_cache_dtype"], knobs["quantization"]) == (0.5, "fp8", "fp8_per_tensor")
     assert knobs["pipeline_parallel_size"] == 2
+
+
+def test_the_images_ask_for_the_driver_that_the_wheel_needs(found: list[dict[str, Any]]) -> None:
+    """NVIDIA's table of CUDA toolkits: 13.0 and what follows it within 13 run with a driver of 580 or newer."""
+    assert found[0]["cuda"] == "13.0"
+    for image in ("server", "training"):
+        assert "NVIDIA_REQUIRE_CUDA=cuda>=13.0" in (ROOT / "docker" / f"{image}.Dockerfile").read_text()
+    assert "| driver | 580 or newer" in (ROOT / "docs" / "deploy.md").read_text()

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from accelerate.commands.config.config_args import load_config_from_file
 
+from bench.gpu import memory
 from idiolect.errors import IdiolectError
 from idiolect_server.app import create_app
 from idiolect_server.errors import EngineDead, NotReady, RequestError, StoreUnavailable
@@ -72,3 +73,8 @@ def test_accelerate_takes_the_launch_files(name):
     config = load_config_from_file(str(ROOT / "training" / "launch" / f"{name}.yaml"))
     assert config.num_processes == {"one_gpu": 1, "several_gpus": 8}[name]
     assert config.mixed_precision == "no"
+
+
+def test_the_table_of_gpu_memory_is_what_the_arithmetic_says():
+    page = (ROOT / "docs" / "deploy.md").read_text()
+    assert page.split("<!-- memory -->\n")[1].split("<!-- /memory -->")[0] == memory.table()
