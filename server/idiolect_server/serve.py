@@ -6,6 +6,7 @@ import sys
 import uvicorn
 
 from idiolect_server.app import create_app
+from idiolect_server.scratch import scratch
 from idiolect_server.settings import Settings
 
 
@@ -19,6 +20,7 @@ def serve() -> None:
     server = uvicorn.Server(config)
     # Asked to stop, not signalled: uvicorn would pass a signal on, and the exit status would not say that we failed.
     app.state.give_up = lambda: setattr(server, "should_exit", True)
-    server.run()
+    with scratch():
+        server.run()
     if app.state.failed:
         sys.exit(1)

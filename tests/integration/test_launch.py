@@ -7,9 +7,11 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import psutil
 import pytest
@@ -169,6 +171,7 @@ import os, sys, time
 from vllm.engine.arg_utils import AsyncEngineArgs
 from idiolect_server.engine.base import EngineConfig
 from idiolect_server.engine.launch import engine_args, start_vllm
+from idiolect_server.scratch import scratch
 
 def main(model, method):
     create = AsyncEngineArgs.create_engine_config
@@ -177,10 +180,11 @@ def main(model, method):
         os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = method  # on a CPU, vLLM has just set it to spawn
         return config
     AsyncEngineArgs.create_engine_config = then_switch
-    engine = start_vllm(engine_args(EngineConfig(model, max_model_len=256, max_num_seqs=4)))
-    print("the engine is up", flush=True)
-    time.sleep(600)
-    engine.shutdown()
+    with scratch():
+        engine = start_vllm(engine_args(EngineConfig(model, max_model_len=256, max_num_seqs=4)))
+        print("the engine is up", flush=True)
+        time.sleep(600)
+        engine.shutdown()
 
 if __name__ == "__main__":
     main(*sys.argv[1:])
@@ -192,22 +196,34 @@ _left: dict[str, int] = {}
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_an_engine_ends_with_a_killed_server(method: str, tmp_path: Path, model_path: Path, evidence):
-    """U2: within five seconds, in both ways in which vLLM starts it."""
+def test_nothing_is_left_of_a_killed_server(method: str, tmp_path: Path, model_path: Path, evidence):
+    """U2: within five seconds, in both ways in which vLLM starts its engine."""
     (tmp_path / "server.py").write_text(SERVER)
     command = [sys.executable, str(tmp_path / "server.py"), str(tiny_model(tmp_path / "model", model_path, 64)), method]
-    server = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    temporary = Path(tempfile.mkdtemp())  # pytest's own are too long for a socket
+    environment, before = {**os.environ, "TMPDIR": str(temporary)}, set(os.listdir("/dev/shm"))
+    server = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
     assert server.stdout is not None
     seen = list(itertools.takewhile(lambda line: "the engine is up" not in line, server.stdout))
     assert server.poll() is None, seen
     children = psutil.Process(server.pid).children(recursive=True)
     assert any(child.name().startswith("VLLM::") for child in children)
+    assert any(path.is_socket() for path in temporary.glob("*/*"))
     server.send_signal(signal.SIGKILL)
     server.wait()
     deadline = time.monotonic() + ENDS_S
-    while left := [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]:
-        assert time.monotonic() < deadline, left
+
+    def left() -> list[Any]:
+        """Processes, files and sockets, shared memory of this server's."""
+        alive = [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
+        pids = {str(process.pid) for process in [server, *children]}
+        mine = [name for name in set(os.listdir("/dev/shm")) - before if pids & set(re.findall(r"\d+", name))]
+        return [*alive, *temporary.iterdir(), *mine]
+
+    while left() and time.monotonic() < deadline:
         time.sleep(0.1)
+    assert left() == []
+    temporary.rmdir()
     _left[method] = 0
     if len(_left) == len(METHODS):
         evidence("U2", {"left_after_5_s": dict(_left)})

@@ -11,6 +11,7 @@ from functools import cache
 
 from idiolect_server.engine.seeds import put_generators_back
 from idiolect_server.engine.time_slice import take_long_turns
+from idiolect_server.scratch import sweep
 
 PARENT_LOOK_S = 0.5
 """Between looks at whether the server is still there."""
@@ -54,6 +55,7 @@ def _end_with_parent(parent_pid: int) -> None:
     def wait() -> None:
         while os.getppid() == parent_pid:
             time.sleep(PARENT_LOOK_S)
+        sweep(parent_pid)
         os._exit(1)
 
     threading.Thread(target=wait, name=name, daemon=True).start()
