@@ -64,11 +64,11 @@ def evidence(request: pytest.FixtureRequest) -> Evidence:
     """evidence(id, value): a line of bench/tested.py is kept when --evidence is given, and checked either way."""
     test = request.node.nodeid.split("[")[0]
 
-    def keep(line_id: str, value: dict[str, object], checked: bool = True) -> None:
+    def keep(line_id: str, value: dict[str, object], checked: bool = True, environment: str = "") -> None:
         # Not what a busy machine decides, such as seconds.
         assert not checked or all(goal.met(value) for goal in find(line_id)[1].goals), (line_id, value)
         found = request.config.stash.setdefault(FOUND, {})
-        found[line_id] = (value, f"make setup model && .venv/bin/python -m pytest --evidence {test}")
+        found[line_id] = (value, f"make setup model && {environment}.venv/bin/python -m pytest --evidence {test}")
 
     return keep
 

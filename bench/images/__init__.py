@@ -15,6 +15,11 @@ EXPERIMENTS = (
                     at_most("gigabytes/*", 12),
                 ),
             ),
+            Line(
+                "U5",
+                "How many commands of the documentation were run on the images, as they stand there?",
+                (at_least("run/*", 4),),
+            ),
         ),
         minutes=15,
         needs="root, buildah, mmdebstrap",

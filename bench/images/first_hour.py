@@ -34,6 +34,20 @@ def blocks(page: str, section: str = "") -> list[str]:
     return [commands for gpu, commands in BLOCK.findall(text) if not gpu]
 
 
+def commands() -> dict[str, Any]:
+    """How many commands of the pages `use` has run, and how many want a GPU."""
+
+    def count(texts: list[str]) -> int:
+        return sum(len(re.sub(r"\\\n", "", text).splitlines()) for text in texts)
+
+    deploy = [*blocks("deploy.md", "Backup"), *blocks("deploy.md", "Another bundle, another version")]
+    whole = (ROOT / "docs" / "first-hour.md").read_text()
+    return {
+        "run": {"first-hour.md": count(blocks("first-hour.md")), "deploy.md": count(deploy)},
+        "left_to_a_gpu": count([text for gpu, text in BLOCK.findall(whole) if gpu]),
+    }
+
+
 class Host:
     """A clone of the project on a host whose `docker` is ours."""
 
@@ -106,7 +120,7 @@ def main() -> None:
         finally:
             host.run("docker compose -f docker/compose.yaml down\n")
     value = {"done": done, "gigabytes": gigabytes, "build_minutes": minutes}
-    sys.stdout.write(f"{record('U4', value)}\n")
+    sys.stdout.write(f"{record('U4', value)}\n{record('U5', commands())}\n")
 
 
 def use(host: Host) -> dict[str, bool]:

@@ -47,7 +47,7 @@ def found(tmp_path_factory: pytest.TempPathFactory, model_path: Path) -> list[di
     if python is None:
         pytest.skip(
             "no vLLM for CUDA here: `IDIOLECT_GPU=1 docker/install.sh .venv-cuda serve-gpu` (4 GB), then "
-            "`CUDA_PYTHON=$PWD/.venv-cuda/bin/python`"
+            "`CUDA_PYTHON=.venv-cuda/bin/python`"
         )
     folder = write_shape(tmp_path_factory.mktemp("shape"), model_path)
     # As in the image: no nvcc.
@@ -71,7 +71,7 @@ def test_the_configuration_of_each_way_to_serve(found: list[dict[str, Any]], evi
         assert made["executor"] == ("mp" if n_gpus * made["pipeline_parallel_size"] > 1 else "uni")
         assert made["lora_modules"] == (sorted(TARGET_MODULES) if live else None)
         assert made["lora_rank"] == (RANK if live else None)
-    evidence("U1", {"configurations_as_expected": len(ways)})
+    evidence("U1", {"configurations_as_expected": len(ways)}, environment="CUDA_PYTHON=.venv-cuda/bin/python ")
 
 
 def test_what_a_gpu_host_sets_is_in_the_configuration(found: list[dict[str, Any]]) -> None:
