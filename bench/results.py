@@ -41,7 +41,7 @@ def _gpu() -> str:
 def commit() -> str:
     """The commit that is checked out; `+` when the tree differs from it."""
     head = subprocess.check_output(["git", "rev-parse", "--short=12", "HEAD"], cwd=ROOT, text=True).strip()
-    dirty = subprocess.check_output(["git", "status", "--porcelain", "-uno"], cwd=ROOT, text=True).strip()
+    dirty = subprocess.check_output(["git", "status", "--porcelain", "-uno"], cwd=ROOT, text=True)
     results = ("docs/", "bench/history.jsonl", "README.md")
     return head + ("+" if [line for line in dirty.splitlines() if not line[3:].startswith(results)] else "")
 
