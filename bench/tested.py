@@ -56,6 +56,11 @@ EXPERIMENTS = (
                 (at_most("heavy_modules", 0), at_most("import_s", 2)),
             ),
             Line(
+                "M1",
+                "Are user tokens in their place, in chat templates of every style?",
+                (at_least("styles", 16), at_least("conversations/*", 80), at_most("wrong", 0)),
+            ),
+            Line(
                 "U1",
                 "Does vLLM's CUDA wheel make of our arguments what a GPU host needs?",
                 (at_least("configurations_as_expected", 8),),

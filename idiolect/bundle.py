@@ -29,7 +29,6 @@ from idiolect.errors import (
 )
 from idiolect.layout import Layout
 from idiolect.manifest import (
-    FORMAT_VERSION,
     MANIFEST,
     AdapterWeights,
     BankShape,
@@ -138,7 +137,7 @@ def write_bundle(
         write_weights(folder)
         files = {name: _digest(partial / name) for name in _listing(partial)}
         manifest = Manifest(
-            format_version=FORMAT_VERSION,
+            format_version=layout.format_version,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             base_model=base_model,
             user_model=UserModelShape(

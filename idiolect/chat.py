@@ -5,12 +5,17 @@ every version of transformers gives a plain list, and a server can encode long t
 """
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
-from idiolect.layout import Layout, Placement
+from idiolect.layout import Layout
+
+Messages = Sequence[Mapping[str, Any]]
+HEADS = 256
+"""System prompts whose number of tokens is kept."""
 
 
-def render(messages: Sequence[Mapping[str, str]], tokenizer: Any) -> str:
+def render(messages: Messages, tokenizer: Any) -> str:
     """The text of a conversation up to where the assistant's reply begins. Raises jinja2's TemplateError."""
     return str(tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True))
 
@@ -20,32 +25,55 @@ def encode(text: str, tokenizer: Any) -> list[int]:
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
-def prompt_ids(messages: Sequence[Mapping[str, str]], tokenizer: Any) -> list[int]:
+def prompt_ids(messages: Messages, tokenizer: Any) -> list[int]:
     """Token ids of a conversation, ready for the reply."""
     return encode(render(messages, tokenizer), tokenizer)
 
 
-def reply_ids(reply: str, tokenizer: Any) -> list[int]:
-    """Token ids of a reply and of the end of the turn after it."""
-    return [*encode(reply, tokenizer), end_id(tokenizer)]
+def place(messages: Messages, layout: Layout, tokenizer: Any) -> tuple[list[int], int]:
+    """Token ids of a conversation, ready for the reply, and how many of them stand before the user tokens.
 
-
-def end_id(tokenizer: Any) -> int:
-    """The token that ends a turn."""
-    return int(tokenizer.eos_token_id)
-
-
-def chat_layout(tokenizer: Any, placement: Placement) -> Layout:
-    """The layout for a chat template: its anchor is what the template puts before a user's first words.
-
-    Found by rendering one user turn after one system turn, and cutting at the user's text.
+    Raises jinja2's TemplateError, LayoutError.
     """
-    system = [{"role": "system", "content": "S"}]
-    before = tokenizer.apply_chat_template(system, tokenize=False)
-    both = tokenizer.apply_chat_template([*system, {"role": "user", "content": "\0"}], tokenize=False)
-    opening = both.removeprefix(before).split("\0")[0]
-    anchor = encode(opening, tokenizer)
-    # The last token may merge with the user's text (a newline does): the ones before it identify the turn.
-    if len(anchor) > 2:
-        anchor = anchor[:-1]
-    return Layout(placement=placement, anchor=tuple(anchor), bos_id=tokenizer.bos_token_id)
+    return place_text(render(messages, tokenizer), messages, layout, tokenizer)
+
+
+def place_text(text: str, messages: Messages, layout: Layout, tokenizer: Any) -> tuple[list[int], int]:
+    """As `place`, of a conversation that is rendered already."""
+    ids = encode(text, tokenizer)
+    return ids, offset(ids, text, messages, layout, tokenizer)
+
+
+def offset(ids: Sequence[int], text: str, messages: Messages, layout: Layout, tokenizer: Any) -> int:
+    """How many of the token ids of a rendered conversation stand before the user tokens. Raises LayoutError."""
+    if layout.placement == "after_bos" or not any(message["role"] == "user" for message in messages):
+        return layout.at_start(ids)
+    if layout.anchor is not None:
+        return layout.offset(ids)
+    start = layout.start(text, messages)
+    head = _head_ids(text[:start], tokenizer)
+    if tuple(ids[: len(head)]) == head:
+        return len(head)
+    # A token spans the place, or the tokenizer writes the same text otherwise in context: before that token.
+    found = tokenizer(text, add_special_tokens=False).char_to_token(start)
+    return len(head) if found is None else int(found)
+
+
+@lru_cache(HEADS)
+def _head_ids(head: str, tokenizer: Any) -> tuple[int, ...]:
+    return tuple(encode(head, tokenizer))
+
+
+def reply_ids(reply: str, layout: Layout, tokenizer: Any) -> list[int]:
+    """Token ids of a reply and of the end of the turn after it."""
+    return [*encode(reply, tokenizer), end_id(layout, tokenizer)]
+
+
+def stop_ids(end_id: int | None, tokenizer: Any) -> list[int]:
+    """What ends a reply besides the tokenizer's eos, at which an engine stops anyway."""
+    return [] if end_id is None or end_id == tokenizer.eos_token_id else [end_id]
+
+
+def end_id(layout: Layout, tokenizer: Any) -> int:
+    """The token that ends a reply."""
+    return int(tokenizer.eos_token_id) if layout.end_id is None else layout.end_id

@@ -18,8 +18,14 @@ class IdiolectError(Exception):
         self.hint = hint
 
 
+class ChatTemplateUnsupported(IdiolectError):
+    """The base model's chat template has no place where user tokens can safely go, or does not end a reply."""
+
+    code = "chat_template_unsupported"
+
+
 class LayoutError(IdiolectError):
-    """The prompt has no place for user tokens: its anchor does not occur."""
+    """The prompt has no place for user tokens: what opens a user turn is not where it should be."""
 
     code = "no_user_turn"
 

@@ -14,7 +14,8 @@ from idiolect.user_model import Kind
 
 MANIFEST = "manifest.json"
 MAX_MANIFEST_BYTES = 1 << 20
-FORMAT_VERSION: Literal[1] = 1
+FORMAT_VERSIONS = (1, 2)
+"""1: user tokens go before an anchor, in token ids. 2: before what opens a user turn; the end of a reply is stated."""
 OPTIONAL = ("bank", "cluster_names", "decoding", "also_serves")
 
 ClusterName = Annotated[str, StringConstraints(min_length=1, max_length=64)]
@@ -88,7 +89,7 @@ class FileDigest(_Strict):
 class Manifest(_Strict):
     """docs/bundle-format.md says what each field MUST hold."""
 
-    format_version: Literal[1]
+    format_version: Literal[1, 2]
     created: str
     base_model: BaseModelIdentity
     user_model: UserModelShape
@@ -104,7 +105,9 @@ class Manifest(_Strict):
     files: dict[FileName, FileDigest]
 
     @model_validator(mode="after")
-    def _a_name_for_each_cluster(self) -> Self:
+    def _fits_together(self) -> Self:
+        if self.format_version != self.layout.format_version:
+            raise ValueError("layout: of another format than the manifest")
         names = self.cluster_names
         n_clusters = self.user_model.code_size if self.user_model.kind == "cluster" else 0
         if names is not None and not len(names) == len(set(names)) == n_clusters:
@@ -129,9 +132,9 @@ class Manifest(_Strict):
         if not isinstance(values, dict):
             raise BundleCorrupt(f"{MANIFEST}: not a JSON object")
         version = values.get("format_version")
-        if isinstance(version, int) and version != FORMAT_VERSION:
+        if isinstance(version, int) and version not in FORMAT_VERSIONS:
             raise BundleFormatUnsupported(
-                f"{MANIFEST}: format version {version}, this reader knows {FORMAT_VERSION}",
+                f"{MANIFEST}: format version {version}, this reader knows {', '.join(map(str, FORMAT_VERSIONS))}",
                 hint="upgrade idiolect",
             )
         digest, bundle_id = values.pop("digest", None), values.pop("bundle_id", None)

@@ -28,7 +28,6 @@ from bench.learning import attribute_users, persona_users
 from bench.learning.length_users import first_sentences, write_lines
 from bench.results import provenance, record
 from idiolect.bank import Bank
-from idiolect.chat import chat_layout
 from idiolect.inference import Gaussian, Mixture, Simplex, next_question
 from idiolect.learning import DAY_MS, LEAST_GAIN, GivenVote, ask, believed, know
 from idiolect.user_model import UserModel
@@ -103,7 +102,7 @@ def build(name: str, run: RunConfig, folder: Path, bank: Path, test: Path, kind:
     _, asked = asking.data()
     _, tested = run.model_copy(update={"test": test}).data()
     sides = {_key(vote): vote for vote in tested}
-    layout = chat_layout(policy.tokenizer, run.placement)
+    layout = policy.layout
     distinct = [
         vote.model_copy(update={"chosen": first, "rejected": second}) for (_, first, second), vote in sides.items()
     ]

@@ -87,8 +87,8 @@ class Side:
         async def call() -> None:
             nonlocal n_tokens
             for user in left:
-                ids = await self.engine.conversations.encode(conversation(next(self._numbers)))
-                placed = Placed(ids, self._layout.offset(ids), user)
+                said = conversation(next(self._numbers))
+                placed = await self.engine.conversations.place(said, self._layout, user)
                 async for chunk in self.engine.generate(placed, Sampling(max_tokens=MAX_TOKENS), uuid4().hex):
                     n_tokens += len(chunk.token_ids)
 
@@ -103,8 +103,7 @@ class Side:
         if n_more:
             words = np.random.default_rng(number).choice(messages[0]["content"].split(), size=n_more)
             messages[0] = {"role": "system", "content": " ".join(words)}
-        ids = await self.engine.conversations.encode(messages)
-        return Placed(ids, self._layout.offset(ids), self._users[number % N_REQUESTS])
+        return await self.engine.conversations.place(messages, self._layout, self._users[number % N_REQUESTS])
 
     async def beside_a_long_prompt(self) -> tuple[float, float]:
         """Seconds: the longest wait for a reply's next token, and until the long prompt's reply."""
@@ -134,9 +133,9 @@ class Side:
         """Of the tokens of some replies, each for another user."""
         found = []
         for (prompt, first, second), user in zip(first_sentences(), self._users, strict=False):
-            ids = await self.engine.conversations.encode([{"role": "user", "content": prompt}])
-            placed = Placed(ids, self._layout.offset(ids), user)
-            found += await self.engine.score_reply(placed, f"{first} {second}")
+            said = [{"role": "user", "content": prompt}]
+            placed = await self.engine.conversations.place(said, self._layout, user)
+            found += await self.engine.score_reply(placed, f"{first} {second}", self._layout)
         return found
 
 

@@ -25,6 +25,7 @@ from bench.load.load import Body, drive, everyone, full, paired, uniform
 from bench.load.sides import chat_body, conversation, generate_body, many_users, ours, vllm_serve, write_idle_adapter
 from bench.results import provenance, record
 from idiolect.bundle import Bundle
+from idiolect.chat import place
 from idiolect_training.demo_model import demo_model
 from tests.live import DEMO_BUNDLE, ROOT
 
@@ -107,10 +108,8 @@ class PromptEmbeds:
     @torch.no_grad()
     def body(self, user_id: str) -> dict[str, Any]:
         """POST /v1/completions for a user, another conversation each time."""
-        ids = self._tokenizer.apply_chat_template(
-            conversation(next(self._numbers)), add_generation_prompt=True, return_dict=True
-        )["input_ids"]
-        at, tokens = self._bundle.manifest.layout.offset(ids), self._embed(torch.tensor(ids))
+        ids, at = place(conversation(next(self._numbers)), self._bundle.manifest.layout, self._tokenizer)
+        tokens = self._embed(torch.tensor(ids))
         rows = torch.from_numpy(self._bundle.user_model.user_tokens(self._bundle.codes[int(user_id[5:])]))
         file = io.BytesIO()
         torch.save(torch.cat([tokens[:at], rows, tokens[at:]]), file)

@@ -32,7 +32,7 @@ from bench.results import provenance, record
 from idiolect.bundle import Bundle
 from idiolect_server.engine.base import EngineConfig, Sampling
 from idiolect_server.engine.vllm import VllmEngine
-from idiolect_server.prompt import Placed, UserTokens
+from idiolect_server.prompt import UserTokens
 from idiolect_training.demo_model import demo_model
 from tests.live import ROOT
 from tests.parts.tiny import tiny_bundle
@@ -122,15 +122,15 @@ async def in_process(model: str, bundle: Bundle, max_tokens: int) -> dict[str, A
     users = [UserTokens(bundle.user_model.user_tokens(code), bundle.bundle_id) for code in bundle.codes]
 
     async def reply(user: UserTokens | None, number: int) -> list[int]:
-        ids = await engine.conversations.encode(conversation(number))
+        placed = await engine.conversations.place(conversation(number), layout, user)
         found: list[int] = []
-        async for chunk in engine.generate(Placed(ids, layout.offset(ids), user), sampling, uuid4().hex):
+        async for chunk in engine.generate(placed, sampling, uuid4().hex):
             found += chunk.token_ids
         return found
 
     async def score(user: UserTokens | None) -> list[float]:
-        ids = await engine.conversations.encode(conversation(-1))
-        return await engine.score(Placed(ids, layout.offset(ids), user), len(ids) - 8, uuid4().hex)
+        placed = await engine.conversations.place(conversation(-1), layout, user)
+        return await engine.score(placed, len(placed.token_ids) - 8, uuid4().hex)
 
     async def window(personalized: bool) -> Window:
         left, n_tokens, began = iter(users), 0, time.perf_counter()

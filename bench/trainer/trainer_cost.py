@@ -23,7 +23,6 @@ from matplotlib.figure import Figure
 
 from bench.learning.attribute_users import COMMON, write_data
 from bench.results import provenance, record
-from idiolect.chat import chat_layout
 from idiolect_training.config import RunConfig
 from idiolect_training.evaluate.report import save
 from idiolect_training.export.bundle import export
@@ -66,7 +65,7 @@ def our_step(run: RunConfig, n_users: int) -> tuple[Timed, list[Pair]]:
     """An update for pairs of users drawn from all `n_users`; prompts and replies are always the same."""
     preferences, _ = run.data()
     policy = Policy(run, n_users)
-    layout = chat_layout(policy.tokenizer, run.placement)
+    layout = policy.layout
     rng = np.random.default_rng(0)
     pairs = [
         replace(pair, row=int(rng.integers(1, n_users + 1)))

@@ -11,6 +11,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from idiolect.bundle import Bundle
+from idiolect.layout import Layout
 from idiolect_server.admission import Admission
 from idiolect_server.engine.base import Adapter, Engine, EngineConfig, Sampling
 from idiolect_server.errors import PromptTooLong
@@ -49,13 +50,17 @@ class Running:
         first, second = self.bundles
         return adapter_of(first), adapter_of(second)
 
+    @property
+    def layout(self) -> Layout:
+        return self.bundles[0].manifest.layout
+
     def placed(self, prompt: str, user: int | None = 0) -> Placed:
         bundle = self.bundles[0]
-        ids = self.run(self.engine.conversations.encode([{"role": "user", "content": prompt}]))
-        if user is None:
-            return Placed(ids)
-        tokens = UserTokens(bundle.user_model.user_tokens(bundle.codes[user]), bundle.bundle_id)
-        return Placed(ids, bundle.manifest.layout.offset(ids), tokens)
+        said = [{"role": "user", "content": prompt}]
+        tokens = None
+        if user is not None:
+            tokens = UserTokens(bundle.user_model.user_tokens(bundle.codes[user]), bundle.bundle_id)
+        return self.run(self.engine.conversations.place(said, self.layout, tokens))
 
     async def pieces(
         self, placed: Placed, sampling: Sampling, adapter: Adapter | None, stream: bool = False
@@ -137,17 +142,18 @@ def test_what_does_not_fit_is_refused(running: Running):
     with pytest.raises(PromptTooLong):
         running.text(long, running.adapters[0])
     with pytest.raises(PromptTooLong):
-        running.run(running.engine.score_reply(Placed([1] * (MAX_MODEL_LEN - 3)), "a long reply to it", None))
+        running.run(running.engine.score_reply(Placed([1] * (MAX_MODEL_LEN - 3)), "a long reply to it", running.layout))
 
 
 def test_scores_are_of_each_token_and_of_the_end(running: Running):
     reply, adapter = "Bees hum since their wings beat fast.", running.adapters[0]
     scores = [
-        running.run(running.engine.score_reply(running.placed(PROMPTS[1], user), reply, adapter)) for user in (0, 4, 0)
+        running.run(running.engine.score_reply(running.placed(PROMPTS[1], user), reply, running.layout, adapter))
+        for user in (0, 4, 0)
     ]
     assert scores[0] == scores[2] != scores[1]
     assert all(logp < 0 for logp in scores[0])
-    half = running.run(running.engine.score_reply(running.placed(PROMPTS[1], 0), "Bees hum", adapter))
+    half = running.run(running.engine.score_reply(running.placed(PROMPTS[1], 0), "Bees hum", running.layout, adapter))
     assert half[:-1] == pytest.approx(scores[0][: len(half) - 1], abs=1e-3)
 
 
@@ -235,8 +241,8 @@ async def _reply(engine: Engine, release: Release, user_id: str, prompt: str) ->
     who = await release.personalizer.find(user_id)
     assert who.bundle_id == release.bundle_id
     assert who.state == "stored"
-    ids = await engine.conversations.encode([{"role": "user", "content": prompt}])
-    placed = release.place(ids, who.user_tokens)
+    said = [{"role": "user", "content": prompt}]
+    placed = await engine.conversations.place(said, release.layout, who.user_tokens)
     name = f"two-{random.randbytes(8).hex()}"
     chunks = engine.generate(placed, Sampling(max_tokens=12), name, adapter=release.adapter)
     return "".join([chunk.text async for chunk in chunks])

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from idiolect.bundle import Bundle
+from idiolect.chat import prompt_ids
 from idiolect.layout import Layout
 from idiolect.merge import merge_bundle
 from idiolect_server.engine.base import Adapter, Chunk, EngineConfig, Sampling
@@ -40,8 +41,7 @@ PAIRS = read_lines(DEMO_BUNDLE.parent / "test.jsonl")
 @pytest.fixture(scope="module")
 def policy(demo_bundle: Bundle) -> Policy:
     """The trainer's policy with the demo bundle's weights."""
-    run = RunConfig.read(DEMO_BUNDLE.parent / "run.yaml")
-    policy = Policy(run, n_users=len(demo_bundle.user_ids))
+    policy = Policy(RunConfig.read(DEMO_BUNDLE.parent / "run.yaml"), n_users=len(demo_bundle.user_ids))
     adapter = load_file(DEMO_BUNDLE / "adapter" / "adapter_model.safetensors")
     with torch.no_grad():
         for name, parameter in policy.lora_parameters().items():
@@ -66,7 +66,7 @@ class Running:
         return self.engine.generate(placed, sampling, name, adapter=self.adapter)
 
     def encode(self, messages: list[dict[str, str]]) -> list[int]:
-        return self.run(self.engine.conversations.encode(messages))
+        return prompt_ids(messages, self.engine.tokenizer)
 
 
 @pytest.fixture(scope="module", params=[f"{i}-{w}" for i in INJECTIONS for w in ("merged", "adapter")])

@@ -24,7 +24,6 @@ import redis
 
 from idiolect.bank import pair_id
 from idiolect.bundle import Bundle
-from idiolect.chat import chat_layout
 from idiolect_server.keys import digest
 from idiolect_server.store import keyspace
 from idiolect_server.store.changes import CHANNEL
@@ -210,7 +209,7 @@ def test_an_organic_pair_is_scored_once_and_as_the_trainer_would(learning: Learn
     policy = learning.policy
     first, second = sorted((pair["chosen"], pair["rejected"]))
     preference = Preference(user_id="x", prompt=pair["prompt"], chosen=first, rejected=second)
-    layout = chat_layout(policy.tokenizer, "after_system")
+    layout = policy.layout
     pairs = tokenize([preference], policy.tokenizer, layout, {}, 128, 64)
     import torch
 

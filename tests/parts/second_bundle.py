@@ -1,4 +1,4 @@
-"""A second bundle of the demo's base model: other weights, other users."""
+"""A second bundle of the demo's base model: other weights, other users, and of the newer format."""
 
 from pathlib import Path
 
@@ -6,11 +6,13 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from idiolect.bundle import Bundle, write_bundle
+from idiolect.layout import Layout
 
 ADAPTER = "adapter/adapter_model.safetensors"
+LAYOUT = Layout(placement="after_system", bos_id=1, opening="<|im_start|>user", folds_system=False, end_id=2)
 
 
-def second_bundle(bundle: Bundle, path: Path) -> Bundle:
+def second_bundle(bundle: Bundle, path: Path, layout: Layout = LAYOUT) -> Bundle:
     """The bundle with half of its LoRA, and each user with the code of another one."""
 
     def write_weights(folder: Path) -> None:
@@ -24,7 +26,7 @@ def second_bundle(bundle: Bundle, path: Path) -> Bundle:
     return write_bundle(
         path,
         base_model=manifest.base_model,
-        layout=manifest.layout,
+        layout=layout,
         user_model=bundle.user_model,
         user_ids=list(bundle.user_ids),
         codes=np.roll(bundle.codes, 1, axis=0),

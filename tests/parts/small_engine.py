@@ -63,8 +63,10 @@ class SmallEngine:
             if last:
                 return
 
-    async def score_reply(self, placed: Placed, reply: str, adapter: Adapter | None = None) -> list[float]:
-        ids = reply_ids(reply, self.tokenizer)
+    async def score_reply(
+        self, placed: Placed, reply: str, layout: Layout, adapter: Adapter | None = None
+    ) -> list[float]:
+        ids = reply_ids(reply, layout, self.tokenizer)
         if placed.n_tokens + len(ids) >= self.max_model_len:
             raise PromptTooLong("prompt and reply are too long")
         state, logps = self._state(placed, adapter), []

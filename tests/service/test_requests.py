@@ -10,6 +10,9 @@ import httpx
 import pytest
 from transformers import AutoTokenizer
 
+from idiolect.bundle import Bundle
+from idiolect.layout import Layout
+from tests.parts.second_bundle import second_bundle
 from tests.parts.service import Service, service
 from tests.parts.small_engine import LONGEST, SmallEngine
 
@@ -146,3 +149,17 @@ def test_the_engine_is_started_on_what_the_settings_say(run, demo_bundle):
         assert running.config.adapter in running.engine.adapters
 
     run(check)
+
+
+def test_a_bundle_for_another_chat_template_is_not_served(
+    tmp_path: Path, tokenizer: Any, demo_bundle: Bundle, caplog: pytest.LogCaptureFixture
+):
+    layout = Layout(placement="after_system", opening="[INST]", folds_system=False, end_id=2)
+    bundle = second_bundle(demo_bundle, tmp_path / "bundle", layout)
+
+    async def start() -> bool:
+        async with service(tmp_path, SmallEngine(tokenizer), bundle.path) as running:
+            return bool(running.app.state.failed)
+
+    assert asyncio.run(start())
+    assert "no safe place in this chat template: the prompt has no '[INST]'" in caplog.text

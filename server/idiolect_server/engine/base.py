@@ -57,6 +57,8 @@ class Sampling:
     top_p: float = 1.0
     seed: int | None = None
     stop: Sequence[str] = field(default=())
+    end_id: int | None = None
+    """The token at which the reply ends, besides the tokenizer's eos."""
     frequency_penalty: float = 0.0
 
 
@@ -108,7 +110,9 @@ class Engine(Protocol):
         Raises PromptTooLong before the first chunk, EngineDead when the engine is gone.
         """
 
-    async def score_reply(self, placed: Placed, reply: str, adapter: Adapter | None = None) -> list[float]:
+    async def score_reply(
+        self, placed: Placed, reply: str, layout: Layout, adapter: Adapter | None = None
+    ) -> list[float]:
         """Log-probability of each token of `reply` and of the end of the turn after it, as the trainer takes them.
 
         At low priority. Raises PromptTooLong, EngineDead, GenerationFailed.

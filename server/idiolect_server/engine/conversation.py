@@ -8,8 +8,11 @@ from typing import Any
 
 from jinja2 import TemplateError
 
-from idiolect.chat import encode, render
+from idiolect.chat import place_text, render
+from idiolect.chat_layout import prove
+from idiolect.layout import Layout
 from idiolect_server.errors import RequestError
+from idiolect_server.prompt import Placed, UserTokens
 
 MAX_INLINE_CHARACTERS = 2000
 """Which take about 0.7 ms. Longer texts (14 ms for 7,000 tokens) would hold up everybody else's event loop."""
@@ -23,10 +26,12 @@ class Conversations:
         self._threads_own = copy.deepcopy(tokenizer)
         self._thread = ThreadPoolExecutor(1, "tokenizer")
 
-    async def encode(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
-        """Token ids of a conversation, ready for the reply.
+    async def place(
+        self, messages: Sequence[Mapping[str, str]], layout: Layout, user_tokens: UserTokens | None = None
+    ) -> Placed:
+        """A conversation, ready for the reply, with user tokens where the layout has them.
 
-        Raises RequestError when the template refuses the conversation.
+        Raises RequestError when the template refuses the conversation, LayoutError.
         """
         try:
             text = render(messages, self._tokenizer)
@@ -34,8 +39,14 @@ class Conversations:
             # Templates have rules of their own, such as that user and assistant take turns.
             raise RequestError(f"the model's chat template refuses the messages: {error}") from error
         if len(text) <= MAX_INLINE_CHARACTERS:
-            return encode(text, self._tokenizer)
-        return await asyncio.get_running_loop().run_in_executor(self._thread, encode, text, self._threads_own)
+            return Placed(*place_text(text, messages, layout, self._tokenizer), user_tokens)
+        loop = asyncio.get_running_loop()
+        found = await loop.run_in_executor(self._thread, place_text, text, messages, layout, self._threads_own)
+        return Placed(*found, user_tokens)
+
+    async def prove(self, layout: Layout) -> None:
+        """Raises ChatTemplateUnsupported when the layout's place is not safe in this chat template."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, prove, layout, self._threads_own)
 
     def close(self) -> None:
         self._thread.shutdown(wait=False, cancel_futures=True)

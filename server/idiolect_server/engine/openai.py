@@ -5,7 +5,7 @@ Two steps are ours: between rendering and generating, the prompt gets the tokens
 engine or bring tensors from outside is refused first.
 """
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any
 
@@ -21,6 +21,7 @@ from vllm.renderers.online_renderer import OnlineRenderer
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
+from idiolect.chat import offset, stop_ids
 from idiolect.errors import IdiolectError
 from idiolect.layout import Layout
 from idiolect.profile import with_profile
@@ -64,6 +65,8 @@ class OpenAI:
             enable_prompt_tokens_details=True,
         )
         self._chat.engine_input, self._chat.layout, self._chat.lora_request = engine_input, layout, lora_request
+        self._chat.tokenizer = llm.renderer.tokenizer
+        self._ends = stop_ids(layout.end_id, llm.renderer.tokenizer)
 
     async def chat(
         self, body: dict[str, Any], user_tokens: UserTokens, profile: str | None = None
@@ -73,6 +76,8 @@ class OpenAI:
         token = _user_tokens.set(user_tokens)
         try:
             _check(request)
+            if self._ends:
+                request = request.model_copy(update={"stop_token_ids": [*(request.stop_token_ids or ()), *self._ends]})
             if profile is not None:
                 messages = with_profile([_flat(message) for message in request.messages], profile)
                 request = request.model_copy(update={"messages": messages})
@@ -100,6 +105,7 @@ class OpenAI:
 class _PersonalChat(OpenAIServingChat):  # type: ignore[misc]
     engine_input: Callable[[Placed], Any]
     layout: Layout
+    tokenizer: Any
     lora_request: LoRARequest | None
 
     async def render_chat_request(self, request: ChatCompletionRequest) -> Any:
@@ -108,11 +114,12 @@ class _PersonalChat(OpenAIServingChat):  # type: ignore[misc]
         if isinstance(rendered, ErrorResponse):
             return rendered
         conversation, inputs = rendered
-        return conversation, [self._place(one) for one in inputs]
+        return conversation, [self._place(one, conversation) for one in inputs]
 
-    def _place(self, rendered: Any) -> Any:
-        ids = rendered["prompt_token_ids"]
-        placed = Placed(ids, self.layout.offset(ids), _user_tokens.get())
+    def _place(self, rendered: Any, conversation: Sequence[Mapping[str, Any]]) -> Any:
+        ids, tokenizer = rendered["prompt_token_ids"], self.tokenizer
+        text = rendered.get("prompt") or tokenizer.decode(ids)
+        placed = Placed(ids, offset(ids, text, conversation, self.layout, tokenizer), _user_tokens.get())
         # Equal salts keep sharing; a caller's own salt still isolates what the caller wants isolated.
         salted = {"cache_salt": rendered["cache_salt"]} if rendered.get("cache_salt") else {}
         return {**self.engine_input(placed), **salted}

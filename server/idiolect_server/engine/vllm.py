@@ -14,7 +14,7 @@ from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
-from idiolect.chat import reply_ids
+from idiolect.chat import reply_ids, stop_ids
 from idiolect.layout import Layout
 from idiolect_server.engine.base import Adapter, Chunk, EngineConfig, Sampling
 from idiolect_server.engine.conversation import Conversations
@@ -71,6 +71,7 @@ class VllmEngine:
             top_p=sampling.top_p,
             seed=sampling.seed,
             stop=list(sampling.stop),
+            stop_token_ids=stop_ids(sampling.end_id, self.tokenizer),
             frequency_penalty=sampling.frequency_penalty,
             # A task woken for each token costs the host more than the token's own work.
             output_kind=RequestOutputKind.DELTA if stream else RequestOutputKind.FINAL_ONLY,
@@ -88,8 +89,10 @@ class VllmEngine:
                     n_cached_tokens=output.num_cached_tokens or 0,
                 )
 
-    async def score_reply(self, placed: Placed, reply: str, adapter: Adapter | None = None) -> list[float]:
-        ids = reply_ids(reply, self.tokenizer)
+    async def score_reply(
+        self, placed: Placed, reply: str, layout: Layout, adapter: Adapter | None = None
+    ) -> list[float]:
+        ids = reply_ids(reply, layout, self.tokenizer)
         whole = Placed([*placed.token_ids, *ids], placed.offset, placed.user_tokens)
         if whole.n_tokens >= self.max_model_len:
             raise PromptTooLong(f"prompt and reply have {whole.n_tokens} tokens, the model takes {self.max_model_len}")

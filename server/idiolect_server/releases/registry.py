@@ -58,9 +58,10 @@ class Releases:
         """Serve a bundle too: its weights are loaded, its trained codes put into Redis, its votes scored.
 
         `loading` puts the codes into Redis, if that has begun before. Without an answer of Redis for LOAD_WAIT_S this
-        returns none the less: replies are then degraded, not late.
+        returns none the less: replies are then degraded, not late. Raises ChatTemplateUnsupported.
         """
         bundle_id = bundle.bundle_id
+        await self._engine.conversations.prove(bundle.manifest.layout)
         if adapter is not None:
             await self._engine.load_adapter(adapter)
         self.cache.add(bundle_id)

@@ -1,11 +1,10 @@
 """Everything that belongs to one bundle being served. Built once, never changed, given up as a whole."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from idiolect.bundle import Bundle
+from idiolect.layout import Layout
 from idiolect_server.engine.base import Adapter, ChatApi
-from idiolect_server.prompt import Placed, UserTokens
 from idiolect_server.users.learner import Learner
 from idiolect_server.users.personalizer import Personalizer
 
@@ -31,6 +30,6 @@ class Release:
         decoding = self.bundle.manifest.decoding
         return 0.0 if decoding is None else decoding.frequency_penalty
 
-    def place(self, token_ids: Sequence[int], user_tokens: UserTokens) -> Placed:
-        """A tokenized prompt with user tokens where the bundle's layout has them. Raises LayoutError."""
-        return Placed(token_ids, self.bundle.manifest.layout.offset(token_ids), user_tokens)
+    @property
+    def layout(self) -> Layout:
+        return self.bundle.manifest.layout

@@ -30,8 +30,8 @@ async def generate(request: GenerateRequest, http: Request) -> Response:
     live, release = serving(http.app), leased(http)
     who = await release.personalizer.find(request.user_id)
     asked = Asked(request.user_id, request.chat(), request.profile or who.profile)
-    token_ids = await live.engine.conversations.encode(with_profile(asked.chat, asked.profile))
-    placed = release.place(token_ids, who.user_tokens)
+    said = with_profile(asked.chat, asked.profile)
+    placed = await live.engine.conversations.place(said, release.layout, who.user_tokens)
     if placed.n_tokens >= live.engine.max_model_len:
         # Before the first byte, so that a stream too answers with a status.
         raise PromptTooLong(
@@ -43,6 +43,7 @@ async def generate(request: GenerateRequest, http: Request) -> Response:
         top_p=request.top_p,
         seed=request.seed,
         stop=request.stop,
+        end_id=release.layout.end_id,
         frequency_penalty=release.frequency_penalty if request.frequency_penalty is None else request.frequency_penalty,
     )
     reply = Reply(live, release, asked, who, placed, sampling)

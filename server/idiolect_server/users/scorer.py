@@ -184,15 +184,14 @@ class Scorer:
         assert bank is not None
         code = (bank.origin + z @ bank.directions).astype(np.float32)
         user = UserTokens(self._bundle.user_model.user_tokens(code), self._bundle.bundle_id)
-        prompt = await self._engine.conversations.encode(chat)
-        placed = Placed(prompt, self._bundle.manifest.layout.offset(prompt), user)
+        placed = await self._engine.conversations.place(chat, self._bundle.manifest.layout, user)
         logps = [await self._score(placed, side) for side in sides]
         reduce = np.mean if bank.length_normalized else np.sum
         return float(reduce(logps[0]) - reduce(logps[1]))
 
     async def _score(self, placed: Placed, reply: str) -> list[float]:
         async with self._admission.score():
-            return await self._engine.score_reply(placed, reply, self._adapter)
+            return await self._engine.score_reply(placed, reply, self._bundle.manifest.layout, self._adapter)
 
 
 def _pair(vote: Unscored) -> str | None:

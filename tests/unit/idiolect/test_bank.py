@@ -10,7 +10,6 @@ import torch
 
 from idiolect.bank import QUESTIONS, TABLE, Bank, pair_id
 from idiolect.bundle import Bundle
-from idiolect.chat import chat_layout
 from idiolect.errors import BundleCorrupt, BundleMissing, BundleShapeMismatch, IdiolectError
 from idiolect.inference import Gaussian, Mixture, next_question
 from idiolect.votes import Likelihood, Votes
@@ -45,7 +44,7 @@ def test_the_table_holds_what_the_policy_says(trained):
     """Clusters: at every vertex exactly. Others: at the generic user exactly, and near at the trained ones."""
     run, policy, bundle = trained
     preferences, _ = run.data()
-    layout = chat_layout(policy.tokenizer, run.placement)
+    layout = policy.layout
     pairs = tokenize(preferences, policy.tokenizer, layout, index_users(preferences), 128, 32)
     coordinates = Coordinates.of(policy)
     table = margin_table(run, policy, pairs, coordinates)

@@ -118,8 +118,8 @@ def rewrite(bundle: Bundle, **changes: object) -> None:
 
 
 def test_a_newer_format_is_told_from_a_broken_one(bundle: Bundle):
-    rewrite(bundle, format_version=2)
-    with pytest.raises(BundleFormatUnsupported, match="format version 2"):
+    rewrite(bundle, format_version=3)
+    with pytest.raises(BundleFormatUnsupported, match="format version 3, this reader knows 1, 2"):
         Manifest.read(bundle.path)
     rewrite(bundle, format_version="x")
     with pytest.raises(BundleCorrupt):

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
-from idiolect.chat import chat_layout
+from idiolect.chat import place
+from idiolect.chat_layout import chat_layout
 from idiolect.errors import LayoutError
 from idiolect.layout import Layout
 
@@ -35,7 +36,7 @@ def test_offset_depends_on_nothing_behind_the_anchor(before: list[int], after: l
     assert AFTER_SYSTEM.offset(ids) == AFTER_SYSTEM.offset([*ids, *after])
 
 
-def test_the_anchor_is_found_in_a_real_chat_template(model_path):
+def test_the_place_is_found_in_a_real_chat_template(model_path):
     tokenizer = AutoTokenizer.from_pretrained(model_path)
     layout = chat_layout(tokenizer, "after_system")
     for messages in (
@@ -43,8 +44,6 @@ def test_the_anchor_is_found_in_a_real_chat_template(model_path):
         [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "\n\nHi"}],
         [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}],
     ):
-        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-        offset = layout.offset(ids)
+        ids, offset = place(messages, layout, tokenizer)
         assert tokenizer.decode(ids[offset:]).startswith("<|im_start|>user")
         assert "<|im_start|>user" not in tokenizer.decode(ids[:offset])

@@ -6,9 +6,12 @@ import threading
 import pytest
 from transformers import AutoTokenizer
 
+from idiolect.layout import Layout
 from idiolect_server.engine.conversation import MAX_INLINE_CHARACTERS, Conversations
 from idiolect_server.errors import RequestError
 from idiolect_training.demo_model import demo_model
+
+LAYOUT = Layout(placement="after_system", opening="<|im_start|>user", end_id=2)
 
 
 @pytest.fixture(scope="module")
@@ -27,10 +30,10 @@ def test_short_and_long_ones_at_once_are_encoded_as_the_template_says(tokenizer)
     ]
 
     async def encode_all():
-        return await asyncio.gather(*map(conversations.encode, asked))
+        return await asyncio.gather(*(conversations.place(one, LAYOUT) for one in asked))
 
     found = asyncio.run(encode_all())
-    assert found == [expected(tokenizer, messages) for messages in asked]
+    assert [placed.token_ids for placed in found] == [expected(tokenizer, messages) for messages in asked]
     conversations.close()
 
 
@@ -39,7 +42,7 @@ def test_the_event_loop_goes_on_while_a_long_one_is_encoded(tokenizer):
     long = [{"role": "user", "content": "What of it? " * 2 * MAX_INLINE_CHARACTERS}]
 
     async def count() -> int:
-        encoding = asyncio.ensure_future(conversations.encode(long))
+        encoding = asyncio.ensure_future(conversations.place(long, LAYOUT))
         turns = 0
         while not encoding.done():
             turns += 1
@@ -55,4 +58,4 @@ def test_what_the_template_refuses_is_a_request_error(tokenizer):
     strict = AutoTokenizer.from_pretrained(demo_model())
     strict.chat_template = "{{ raise_exception('users and assistants take turns') }}"
     with pytest.raises(RequestError, match="take turns"):
-        asyncio.run(Conversations(strict).encode([{"role": "user", "content": "Hi"}]))
+        asyncio.run(Conversations(strict).place([{"role": "user", "content": "Hi"}], LAYOUT))

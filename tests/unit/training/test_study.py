@@ -7,7 +7,7 @@ import pytest
 import torch
 import yaml
 
-from idiolect.chat import chat_layout, prompt_ids
+from idiolect.chat import place
 from idiolect_cli.main import app
 from idiolect_training.errors import CheckpointMismatch
 from idiolect_training.evaluate.replies import GENERIC, _decode, generate
@@ -30,14 +30,13 @@ def test_batched_replies_equal_the_papers_protocol(tmp_path, model, placement):
     decoder = policy.model.get_base_model()
     # With tied embeddings a random model repeats one word for ever, whoever asks.
     decoder.lm_head.weight = torch.nn.Parameter(torch.randn(decoder.lm_head.weight.shape))
-    layout = chat_layout(policy.tokenizer, placement)
     chats = [[{"role": "user", "content": "Why? " * n}] for n in (1, 4, 9)]
-    prompts = [prompt_ids(chat, policy.tokenizer) for chat in chats]
+    prompts = [place(chat, policy.layout, policy.tokenizer) for chat in chats]
     rows = [1, 2, 0]
-    batched = _decode(policy, layout, prompts, policy.user_tokens(rows), max_new_tokens=6)
-    for ids, row, text in zip(prompts, rows, batched, strict=True):
+    batched = _decode(policy, prompts, policy.user_tokens(rows), max_new_tokens=6)
+    for (ids, cut), row, text in zip(prompts, rows, batched, strict=True):
         embed = decoder.get_input_embeddings()
-        cut, tokens = layout.offset(ids), policy.user_tokens([row])[0]
+        tokens = policy.user_tokens([row])[0]
         sequence = torch.cat([embed(torch.tensor(ids[:cut])), tokens, embed(torch.tensor(ids[cut:]))])
         new: list[int] = []
         while len(new) < 6 and (not new or new[-1] != policy.tokenizer.eos_token_id):

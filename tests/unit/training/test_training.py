@@ -18,7 +18,6 @@ from transformers import AutoModelForCausalLM
 
 from idiolect.base_model import identify
 from idiolect.bundle import Bundle
-from idiolect.chat import chat_layout
 from idiolect.errors import BaseModelMismatch
 from idiolect.merge import merge_bundle
 from idiolect_training.config import upgraded
@@ -41,7 +40,7 @@ def model(tmp_path_factory: pytest.TempPathFactory, model_path: Path) -> Path:
 
 def prepare(run, policy):
     preferences, _ = run.data()
-    layout = chat_layout(policy.tokenizer, run.placement)
+    layout = policy.layout
     return tokenize(preferences, policy.tokenizer, layout, index_users(preferences), 128, 32)
 
 
@@ -293,7 +292,7 @@ def test_a_long_prompt_is_refused_and_a_long_reply_is_cut_without_a_stop(tmp_pat
     run = tiny_run(tmp_path, model)
     policy = Policy(run, n_users=2)
     preferences, _ = run.data()
-    layout = chat_layout(policy.tokenizer, run.placement)
+    layout = policy.layout
     with pytest.raises(BadPreference, match=r"pairs.jsonl:1: .* max_prompt_tokens"):
         tokenize(preferences, policy.tokenizer, layout, {}, 10, 32)
     cut = tokenize(preferences, policy.tokenizer, layout, {}, 128, 2)

@@ -13,7 +13,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from idiolect.chat import chat_layout
 from idiolect_training.config import RunConfig
 from idiolect_training.evaluate.language import language
 from idiolect_training.evaluate.metrics import accuracy_by_user, calibration, summarize
@@ -35,7 +34,7 @@ def evaluate(run: RunConfig, policy: Policy, user_rows: dict[str, int]) -> tuple
     _, preferences = run.data()
     if run.alpha == 0:
         user_rows = {}  # pooled training never touches the users' rows: everybody is generic
-    layout = chat_layout(policy.tokenizer, run.placement)
+    layout = policy.layout
     pairs = tokenize(preferences, policy.tokenizer, layout, user_rows, run.max_prompt_tokens, run.max_reply_tokens)
     ids = [preference.user_id for preference in preferences]
     size = 2 * run.batch_pairs

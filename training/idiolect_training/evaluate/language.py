@@ -40,7 +40,7 @@ def language(policy: Policy, replies: Sequence[Reply], batch_pairs: int) -> Lang
     """
     pairs = []
     for index, reply in enumerate(replies):
-        prompt, ids = prompt_ids(reply.chat, policy.tokenizer), reply_ids(reply.text, policy.tokenizer)
+        prompt, ids = prompt_ids(reply.chat, policy.tokenizer), reply_ids(reply.text, policy.layout, policy.tokenizer)
         pairs.append(Pair(index, 0, tuple(prompt), tuple(ids), tuple(ids[-1:]), 0))
     logps = policy.score(pairs, None, batch_pairs, "base model")[:, 0].tolist()
     found: dict[str, list[tuple[float, float]]] = defaultdict(list)

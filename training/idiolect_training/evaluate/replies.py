@@ -12,8 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import LogitsProcessor
 
-from idiolect.chat import chat_layout, end_id, prompt_ids
-from idiolect.layout import Layout
+from idiolect.chat import end_id, place
 from idiolect.manifest import Decoding
 from idiolect_training.config import GenerateConfig, RunConfig
 from idiolect_training.data.preferences import Preference
@@ -59,15 +58,14 @@ def generate(
         user = example[user_id]
         asked += [(user_id, user_rows[user_id], number, user.ask(prompt)) for number, prompt in enumerate(prompts)]
 
-    layout = chat_layout(policy.tokenizer, run.placement)
     asked.sort(key=lambda item: len(json.dumps(item[3])))
     size = 4 * run.batch_pairs
     replies = []
     for start in tqdm(range(0, len(asked), size), desc="replies", disable=None):
         chunk = asked[start : start + size]
-        prompts_ids = [prompt_ids(chat, policy.tokenizer) for *_, chat in chunk]
+        placed = [place(chat, policy.layout, policy.tokenizer) for *_, chat in chunk]
         tokens = policy.user_tokens([row for _, row, _, _ in chunk])
-        texts = _decode(policy, layout, prompts_ids, tokens, run.generate.max_new_tokens, run.decoding)
+        texts = _decode(policy, placed, tokens, run.generate.max_new_tokens, run.decoding)
         replies += [Reply(user, number, chat, text) for (user, _, number, chat), text in zip(chunk, texts, strict=True)]
     return sorted(replies, key=lambda reply: (reply.user_id, reply.number))
 
@@ -100,18 +98,16 @@ class _Penalty(LogitsProcessor):  # type: ignore[misc]
 @torch.no_grad()
 def _decode(
     policy: Policy,
-    layout: Layout,
-    prompts_ids: Sequence[Sequence[int]],
+    prompts: Sequence[tuple[Sequence[int], int]],
     user_tokens: Tensor,
     max_new_tokens: int,
     decoding: Decoding | None = None,
 ) -> list[str]:
-    """Greedy replies to B prompts with `user_tokens` [B, T_u, H] where the layout wants them."""
+    """Greedy replies to B prompts (token ids, place of user tokens) with `user_tokens` [B, T_u, H]."""
     model = policy.model.get_base_model()
     embed = model.get_input_embeddings()
     rows = []
-    for ids, tokens in zip(prompts_ids, user_tokens, strict=True):
-        cut = layout.offset(ids)
+    for (ids, cut), tokens in zip(prompts, user_tokens, strict=True):
         prompt = embed(torch.tensor(ids, device=policy.device))
         rows.append(torch.cat([prompt[:cut], tokens.to(prompt.dtype), prompt[cut:]]))
     length = max(map(len, rows))
@@ -124,6 +120,6 @@ def _decode(
         do_sample=False,
         logits_processor=[] if decoding is None else [_Penalty(decoding.frequency_penalty)],
         pad_token_id=policy.pad_id,
-        eos_token_id=end_id(policy.tokenizer),
+        eos_token_id=end_id(policy.layout, policy.tokenizer),
     )
     return [str(text).strip() for text in policy.tokenizer.batch_decode(new, skip_special_tokens=True)]

@@ -8,7 +8,6 @@ from safetensors.torch import save_file
 
 from idiolect.base_model import DEMO, DEMO_NAME, identify
 from idiolect.bundle import Bundle, write_bundle
-from idiolect.chat import chat_layout
 from idiolect.manifest import AdapterWeights
 from idiolect_training.config import RunConfig
 from idiolect_training.demo_model import resolve
@@ -23,7 +22,7 @@ def export(run: RunConfig, policy: Policy, user_rows: dict[str, int], bundle: Pa
     return write_bundle(
         bundle,
         base_model=identify(resolve(run.model)).model_copy(update={"name": _name(run)}),
-        layout=chat_layout(policy.tokenizer, run.placement),
+        layout=policy.layout,
         user_model=policy.users.export(),
         user_ids=sorted(user_rows, key=user_rows.__getitem__),
         codes=to_numpy(codes),

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from idiolect.bank import Bank, Message, Question, population
-from idiolect.chat import chat_layout
 from idiolect.inference import Gaussian, Prior
 from idiolect.text import is_printable
 from idiolect.user_model import Array
@@ -68,7 +67,7 @@ def build_bank(run: RunConfig, policy: Policy, user_rows: dict[str, int]) -> Ban
     """
     assert run.bank is not None
     _, held_out = run.data()
-    layout = chat_layout(policy.tokenizer, run.placement)
+    layout = policy.layout
     pairs = tokenize(held_out, policy.tokenizer, layout, user_rows, run.max_prompt_tokens, run.max_reply_tokens)
     first_of: dict[tuple[object, ...], int] = {}
     for place, pair in enumerate(pairs):

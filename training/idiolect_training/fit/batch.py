@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from idiolect.chat import prompt_ids, reply_ids
+from idiolect.chat import place, reply_ids
 from idiolect.layout import Layout
 from idiolect_training.data.preferences import Preference
 from idiolect_training.errors import BadPreference
@@ -83,15 +83,14 @@ def tokenize(
     """
     pairs = []
     for index, preference in enumerate(preferences):
-        prompt = prompt_ids(preference.chat(), tokenizer)
+        prompt, offset = place(preference.chat(), layout, tokenizer)
         if len(prompt) > max_prompt_tokens:
-            place = preference.source or f"preference {index + 1}"
-            raise BadPreference(f"{place}: prompt has {len(prompt)} tokens, more than max_prompt_tokens")
+            source = preference.source or f"preference {index + 1}"
+            raise BadPreference(f"{source}: prompt has {len(prompt)} tokens, more than max_prompt_tokens")
         chosen, rejected = (
-            reply_ids(reply, tokenizer)[:max_reply_tokens] for reply in (preference.chosen, preference.rejected)
+            reply_ids(reply, layout, tokenizer)[:max_reply_tokens] for reply in (preference.chosen, preference.rejected)
         )
         row = user_rows.get(preference.user_id, 0)
-        offset = layout.offset(prompt)
         pairs.append(Pair(index, row, tuple(prompt), tuple(chosen), tuple(rejected), offset))
     return pairs
 

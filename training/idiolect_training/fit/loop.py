@@ -18,7 +18,6 @@ from accelerate.utils import reduce
 from torch import Tensor
 from tqdm import tqdm
 
-from idiolect.chat import chat_layout
 from idiolect_training.config import RunConfig
 from idiolect_training.data.preferences import Preference, index_users
 from idiolect_training.data.split import split
@@ -56,7 +55,7 @@ def fit(run: RunConfig, out: Path) -> Policy:  # noqa: C901
     # 2. Weights: base model frozen, one LoRA and the user model trained.
     chief = PartialState().is_main_process
     policy = Policy(run, len(user_rows), out if run.user_rows == "file" else None)
-    layout = chat_layout(policy.tokenizer, run.placement)
+    layout = policy.layout
     watch = run.early_stop
     held: list[Preference] = []
     if watch is not None:

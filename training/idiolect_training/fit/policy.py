@@ -16,6 +16,7 @@ from tqdm import tqdm
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
 from idiolect.base_model import identify
+from idiolect.chat_layout import chat_layout
 from idiolect_training.config import RunConfig
 from idiolect_training.demo_model import cache_dir, resolve
 from idiolect_training.fit.batch import Batch, Pair, collate
@@ -32,6 +33,7 @@ class Policy:
         path = resolve(run.model)
         precision = {"auto": "bf16" if self.device.type == "cuda" else "fp32"}.get(run.precision, run.precision)
         self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path)
+        self.layout = chat_layout(self.tokenizer, run.placement)  # before the weights: not every template has a place
         base = AutoModelForCausalLM.from_pretrained(
             path, dtype=torch.bfloat16 if precision == "bf16" else torch.float32, attn_implementation="sdpa"
         )

@@ -20,6 +20,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from idiolect.base_model import identify
 from idiolect.chat import prompt_ids, reply_ids
+from idiolect.chat_layout import chat_layout
 from idiolect_training.demo_model import resolve
 
 Array = NDArray[np.float32]
@@ -91,6 +92,7 @@ def encode(texts: Sequence[Text], file: Path, model: str = "demo") -> Encoding:
 class _Encoder:
     def __init__(self, folder: Path) -> None:
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
+        self.layout = chat_layout(self.tokenizer, "after_bos")
         # As the trainer computes: an 8B model in float32 on a processor would take 32 GB and hours.
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         dtype = torch.bfloat16 if self.device.type == "cuda" else torch.float32
@@ -109,7 +111,7 @@ class _Encoder:
 
     def _tokenize(self, text: Text) -> tuple[list[int], list[int]]:
         turns = [{"role": "user", "content": text.prompt}]
-        return prompt_ids(turns, self.tokenizer), reply_ids(text.reply, self.tokenizer)[:MAX_REPLY_TOKENS]
+        return prompt_ids(turns, self.tokenizer), reply_ids(text.reply, self.layout, self.tokenizer)[:MAX_REPLY_TOKENS]
 
     @torch.no_grad()
     def _forward(self, split: Sequence[tuple[list[int], list[int]]]) -> Array:
