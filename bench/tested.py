@@ -61,6 +61,11 @@ EXPERIMENTS = (
                 (at_least("styles", 16), at_least("conversations/*", 80), at_most("wrong", 0)),
             ),
             Line(
+                "M3",
+                "Is any change of a model noticed, and how long does the look take when nothing changed?",
+                (at_least("changes", 200), at_most("unnoticed", 0), at_most("second_start_s", 1)),
+            ),
+            Line(
                 "U1",
                 "Does vLLM's CUDA wheel make of our arguments what a GPU host needs?",
                 (at_least("configurations_as_expected", 8),),

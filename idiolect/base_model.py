@@ -2,13 +2,12 @@
 
 import hashlib
 import json
-import struct
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
 
 from idiolect.errors import BaseModelMismatch, BundleMissing, ModelMissing
+from idiolect.fingerprint import fingerprint, read_header
 from idiolect.manifest import MANIFEST, AcceptedCopy, BaseModelIdentity, Manifest
 
 SAMPLE_BYTES = 4096
@@ -41,40 +40,40 @@ def locate(model: str, cache_dir: Path) -> Path:
         raise ModelMissing(f"{model}: no folder, and not to be had from Hugging Face: {reason}") from error
 
 
-def identify(path: Path) -> BaseModelIdentity:
-    """The identity of the model in a folder.
+def identify(path: Path, format_version: int = 2, cache_dir: Path | None = None) -> BaseModelIdentity:
+    """The identity of the model in a folder, as bundles of that format state it. Raises BundleMissing.
 
-    The fingerprint covers the safetensors headers (names, types, shapes) and the first 4 KiB of every tensor: any
-    finetune changes it, and it reads a few megabytes of a model of any size. Raises BundleMissing.
+    `cache_dir` keeps what was read of the weights, so that they are read once. Format 1 knew the headers of the weights
+    and the first 4 KiB of each alone.
     """
     config_file = path / "config.json"
-    shards = sorted(path.glob("*.safetensors"))
-    if not config_file.is_file() or not shards:
+    if not config_file.is_file() or not any(path.glob("*.safetensors")):
         raise BundleMissing(f"{path}: not a model folder (config.json and *.safetensors)")
     config = json.loads(config_file.read_text())
-    digest = hashlib.sha256()
-    for sample in sorted(sample for shard in shards for sample in _samples(shard)):
-        digest.update(sample)
     return BaseModelIdentity(
         name=path.name,
         architecture=config["architectures"][0],
         hidden_size=config["hidden_size"],
         vocab_size=config["vocab_size"],
-        fingerprint=digest.hexdigest(),
+        fingerprint=_sampled(path) if format_version == 1 else fingerprint(path, cache_dir),
     )
 
 
-def check_base_model(manifest: Manifest, found: BaseModelIdentity) -> None:
-    """Raises BaseModelMismatch when a bundle meets neither its base model nor a copy of it that it names."""
-    expected = manifest.base_model
+def check_base_model(manifest: Manifest, path: Path, cache_dir: Path | None = None) -> BaseModelIdentity:
+    """The identity of the model in a folder, which must be the bundle's or a copy that the bundle names.
+
+    Raises BaseModelMismatch, BundleMissing.
+    """
+    expected, found = manifest.base_model, identify(path, manifest.format_version, cache_dir)
     copies = {copy.fingerprint for copy in manifest.also_serves or ()}
     if found.fingerprint not in {expected.fingerprint, *copies}:
         raise BaseModelMismatch(
             f"the bundle was trained on {expected.name} ({expected.fingerprint[:12]}), "
             f"this model is {found.name} ({found.fingerprint[:12]})",
-            hint="serve the base model that the bundle names, accept a copy of it with `idiolect bundle accept`, "
-            "or train a bundle for this one",
+            hint="serve the base model that the bundle names, with its tokenizer and chat template; accept a copy with "
+            "`idiolect bundle accept`, or train a bundle for this one",
         )
+    return found
 
 
 def accept(bundle: Path, model: Path, name: str) -> AcceptedCopy:
@@ -82,7 +81,8 @@ def accept(bundle: Path, model: Path, name: str) -> AcceptedCopy:
 
     The bundle keeps its id: it is the same users and weights. Raises BundleError and BaseModelMismatch.
     """
-    manifest, found = Manifest.read(bundle), identify(model)
+    manifest = Manifest.read(bundle)
+    found = identify(model, manifest.format_version)
     expected = manifest.base_model
     if manifest.weights.kind == "merged":
         raise BaseModelMismatch(f"{bundle}: carries its own merged model, no copy of {expected.name} can serve it")
@@ -104,12 +104,11 @@ def is_quantized(path: Path) -> bool:
     return "quantization_config" in json.loads((path / "config.json").read_text())
 
 
-def read_header(file: BinaryIO) -> tuple[dict[str, dict[str, Any]], int]:
-    """Tensor entries of an open safetensors file, and where its data begins."""
-    (length,) = struct.unpack("<Q", file.read(8))
-    header = json.loads(file.read(length))
-    header.pop("__metadata__", None)
-    return header, 8 + length
+def _sampled(path: Path) -> str:
+    digest = hashlib.sha256()
+    for sample in sorted(sample for shard in path.glob("*.safetensors") for sample in _samples(shard)):
+        digest.update(sample)
+    return digest.hexdigest()
 
 
 def _samples(shard: Path) -> Iterator[bytes]:

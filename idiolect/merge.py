@@ -12,9 +12,10 @@ import ml_dtypes
 import numpy as np
 from safetensors.numpy import load_file
 
-from idiolect.base_model import check_base_model, identify, read_header
+from idiolect.base_model import check_base_model
 from idiolect.bundle import Bundle, write_bundle
 from idiolect.errors import BundleShapeMismatch
+from idiolect.fingerprint import read_header
 from idiolect.manifest import AdapterWeights, MergedWeights
 
 DTYPES = {"F32": np.dtype(np.float32), "F16": np.dtype(np.float16), "BF16": np.dtype(ml_dtypes.bfloat16)}
@@ -26,7 +27,7 @@ def merge_bundle(bundle: Bundle, base: Path, out: Path) -> Bundle:
 
     Raises BaseModelMismatch when `base` is another model, BundleShapeMismatch when the adapter does not fit it.
     """
-    check_base_model(bundle.manifest, identify(base))
+    check_base_model(bundle.manifest, base)
     weights = bundle.manifest.weights
     assert isinstance(weights, AdapterWeights)
     assert bundle.adapter_path is not None

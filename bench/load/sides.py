@@ -77,7 +77,7 @@ def ours(folder: Path, bundle: Bundle) -> Iterator[tuple[str, Path]]:
             connection = redis.Redis.from_url(store.url)
             while not connection.exists(keyspace.loaded(bundle.bundle_id)):
                 time.sleep(0.5)
-            yield url, cache / "merged" / bundle.bundle_id / "model"
+            yield url, next((cache / "merged").glob(f"{bundle.bundle_id}-*")) / "model"
     finally:
         store.stop()
 

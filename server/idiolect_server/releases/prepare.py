@@ -5,10 +5,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from idiolect.base_model import DEMO, check_base_model, identify, is_quantized, locate
+from idiolect.base_model import DEMO, check_base_model, is_quantized, locate
 from idiolect.bundle import Bundle
 from idiolect.errors import BundleError
-from idiolect.manifest import Manifest
+from idiolect.fingerprint import fingerprint
 from idiolect.merge import merge_bundle
 from idiolect_server.engine.base import Adapter
 from idiolect_server.errors import SettingsError
@@ -35,16 +35,15 @@ def prepare(settings: Settings, merges: Callable[[], bool]) -> Prepared:
     if bundle.model_path is not None:
         return Prepared(bundle, str(bundle.model_path), None)
     base = _base_model(settings)
-    found = identify(base)
-    check_base_model(bundle.manifest, found)
+    check_base_model(bundle.manifest, base, settings.cache_dir)
     if not _is_merged(settings, base, merges):
         assert bundle.adapter_path is not None
         return Prepared(bundle, str(base), Adapter(bundle.bundle_id, bundle.adapter_path))
-    folder = settings.cache_dir / "merged" / bundle.bundle_id
-    if found.fingerprint != bundle.manifest.base_model.fingerprint:
-        folder = folder.with_name(f"{bundle.bundle_id}-{found.fingerprint[:12]}")
+    # By all that is in the base model: another chat template, or a copy, is merged into anew.
+    identity = fingerprint(base, settings.cache_dir)
+    folder = settings.cache_dir / "merged" / f"{bundle.bundle_id}-{identity[:16]}"
     try:
-        Manifest.read(folder)
+        Bundle.read(folder)
     except BundleError:
         log.info("merging the adapter of bundle %s into %s", bundle.bundle_id, base)
         merge_bundle(bundle, base, folder)

@@ -53,7 +53,9 @@ class Policy:
         self.pad_id = self.tokenizer.pad_token_id or 0
         self.model.to(self.device)
         self.users.to(self.device)
-        self._cache = ReferenceCache(cache_dir() / "reference.sqlite", identify(path).fingerprint, precision)
+        self._cache = ReferenceCache(
+            cache_dir() / "reference.sqlite", identify(path, cache_dir=cache_dir()).fingerprint, precision
+        )
 
     def lora_parameters(self) -> dict[str, torch.nn.Parameter]:
         """Trainable LoRA matrices by their PEFT name."""
