@@ -15,6 +15,7 @@ from idiolect_training.errors import BadPreference, BadRunConfig
 
 GOOD = {"user_id": "ada", "prompt": "Hi", "chosen": "a", "rejected": "b"}
 CHAT = {"user_id": "ada", "chosen": "a", "rejected": "b"}
+UNSERVABLE = ("team/profile", "x/votes/7", "a/question", "tab\tid", "line\u2028end", "\x9f", "a" * 257)
 
 
 def write(path: Path, *rows: object) -> Path:
@@ -50,7 +51,11 @@ def test_prompt_messages_and_profile(tmp_path: Path):
         ({**CHAT, "messages": []}, "messages"),
         ({**CHAT, "messages": [{"role": "system", "content": "x"}]}, "no user turn"),
         ({**CHAT, "messages": [{"role": "user", "content": 1}]}, "messages.0.content"),
-        ({**GOOD, "chosen": "a\0"}, "chosen: Value error, NUL"),
+        ({**GOOD, "chosen": "a\0"}, "chosen: Value error, control characters are not allowed"),
+        ({**GOOD, "prompt": "page 1\fpage 2"}, "prompt: Value error, control characters are not allowed"),
+        ({**CHAT, "messages": [{"role": "user", "content": "\x85"}]}, "messages.0.content: Value error, control"),
+        ({**GOOD, "profile": "\x7f"}, "profile: Value error, control characters"),
+        *(({**GOOD, "user_id": user_id}, "user_id: ") for user_id in UNSERVABLE),
         ('{"user_id": "a\0da"}', "control character"),
         ('{"user_id": "ada", "prompt": "\\ud800"}', "JSON"),
     ],

@@ -12,18 +12,10 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Literal, Self, TypeVar
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    PrivateAttr,
-    StringConstraints,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
 from idiolect.profile import with_profile
+from idiolect.text import Printable, Text, UserId
 from idiolect_training.errors import BadPreference
 
 log = logging.getLogger(__name__)
@@ -35,20 +27,10 @@ BadLines = Literal["stop", "skip"]
 SHOWN_BAD_LINES = 20
 
 
-def _without_nul(text: str) -> str:
-    if "\0" in text:
-        raise ValueError("NUL character")
-    return text
-
-
-AnyText = Annotated[str, AfterValidator(_without_nul)]
-Text = Annotated[str, StringConstraints(min_length=1), AfterValidator(_without_nul)]
-
-
 class Message(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
     role: Literal["system", "user", "assistant"]
-    content: AnyText
+    content: Printable
 
 
 class Preference(BaseModel):
@@ -56,12 +38,12 @@ class Preference(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    user_id: Text
+    user_id: UserId
     chosen: Text
     rejected: Text
     prompt: Text | None = None
     messages: Annotated[tuple[Message, ...], Field(min_length=1)] | None = None
-    profile: AnyText | None = None
+    profile: Printable | None = None
     _source: str = PrivateAttr("")
 
     @model_validator(mode="after")

@@ -23,8 +23,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from idiolect.text import Text
 from idiolect_training.data.formats.published import Row, find
-from idiolect_training.data.preferences import BadLines, Preference, Text, read_lines
+from idiolect_training.data.preferences import BadLines, Preference, read_lines
 from idiolect_training.errors import BadPreference
 
 PERSONAS = ("interest-in-art", "interest-in-music", "interest-in-science", "interest-in-sports")

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from pydantic_core import from_json, to_json
 
+from idiolect.text import Text
 from idiolect_training.data.formats.published import Row, compare, find, located, log_account
-from idiolect_training.data.preferences import BadLines, Preference, Text, parse_lines, raw_lines
+from idiolect_training.data.preferences import BadLines, Preference, parse_lines, raw_lines
 from idiolect_training.errors import BadPreference
 
 SENTENCES = {
