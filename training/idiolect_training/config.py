@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from idiolect.layout import Placement
 from idiolect.manifest import ClusterName, Decoding
 from idiolect_training.data.formats import Format, read_format
-from idiolect_training.data.preferences import BadLines, Preference
+from idiolect_training.data.lines import BadLines
+from idiolect_training.data.preferences import Preference
 from idiolect_training.data.split import By, split
 from idiolect_training.errors import BadRunConfig
 from idiolect_training.fit.loss import Objective

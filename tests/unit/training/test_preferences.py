@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from idiolect_training.config import RunConfig
-from idiolect_training.data.preferences import SHOWN_BAD_LINES, Preference, index_users, read_preferences
+from idiolect_training.data.lines import SHOWN_BAD_LINES
+from idiolect_training.data.preferences import Preference, index_users, read_preferences
 from idiolect_training.errors import BadPreference, BadRunConfig
 
 GOOD = {"user_id": "ada", "prompt": "Hi", "chosen": "a", "rejected": "b"}
@@ -36,8 +37,7 @@ def test_prompt_messages_and_profile(tmp_path: Path):
     ("bad", "reason"),
     [
         ("not json", "JSON"),
-        ("", "JSON"),
-        ("[" * 100_000, "recursion limit"),
+        ('{"user_id":' * 100_000, "recursion limit"),
         ({**GOOD, "user_id": ""}, "user_id"),
         ({**GOOD, "user_id": 7}, "user_id"),
         ('{"user_id": ' + "9" * 10_000 + "}", "number out of range"),
@@ -56,7 +56,8 @@ def test_prompt_messages_and_profile(tmp_path: Path):
         ({**CHAT, "messages": [{"role": "user", "content": "\x85"}]}, "messages.0.content: Value error, control"),
         ({**GOOD, "profile": "\x7f"}, "profile: Value error, control characters"),
         *(({**GOOD, "user_id": user_id}, "user_id: ") for user_id in UNSERVABLE),
-        ('{"user_id": "a\0da"}', "control character"),
+        ('{"user_id": "a\0da"}', "NUL at byte 15"),
+        ('{"user_id": "a\1da"}', "control character"),
         ('{"user_id": "ada", "prompt": "\\ud800"}', "JSON"),
     ],
 )
@@ -64,14 +65,6 @@ def test_a_bad_line_is_named(tmp_path: Path, bad: object, reason: str):
     with pytest.raises(BadPreference, match=r"p\.jsonl:2: ") as caught:
         read_preferences(write(tmp_path / "p.jsonl", GOOD, bad, GOOD))
     assert reason in caught.value.message
-
-
-@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
-def test_another_encoding_is_a_bad_line(tmp_path: Path, encoding: str):
-    path = tmp_path / "p.jsonl"
-    path.write_bytes((json.dumps({**GOOD, "chosen": "caf\u00e9"}, ensure_ascii=False) + "\n").encode(encoding))
-    with pytest.raises(BadPreference, match=r"p\.jsonl:1: line: Invalid JSON"):
-        read_preferences(path)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,8 @@ from idiolect_training.data.formats.published import (
     look_up,
     read_rows,
 )
-from idiolect_training.data.preferences import BadLines, Preference, read_lines
+from idiolect_training.data.lines import BadLines, read_lines
+from idiolect_training.data.preferences import Preference
 
 
 class _Prompt(Row):

@@ -18,7 +18,8 @@ from typing import Literal
 
 from idiolect.text import UserId
 from idiolect_training.data.formats.published import Row, find, located, log_account, look_up, read_rows
-from idiolect_training.data.preferences import BadLines, Message, Preference, read_lines
+from idiolect_training.data.lines import BadLines, read_lines
+from idiolect_training.data.preferences import Message, Preference
 
 ATTRIBUTES = (
     "values", "creativity", "fluency", "factuality", "diversity", "safety", "personalisation", "helpfulness",

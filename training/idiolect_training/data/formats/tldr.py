@@ -16,7 +16,8 @@ from pydantic import model_validator
 
 from idiolect.text import Printable, UserId
 from idiolect_training.data.formats.published import Row, compare, located, log_account
-from idiolect_training.data.preferences import BadLines, Preference, read_lines
+from idiolect_training.data.lines import BadLines, read_lines
+from idiolect_training.data.preferences import Preference
 from idiolect_training.errors import BadPreference
 
 N_USERS = 10
