@@ -42,7 +42,7 @@ def model(tmp_path_factory: pytest.TempPathFactory, model_path: Path) -> Path:
 def prepare(run, policy):
     preferences, _ = run.data()
     layout = chat_layout(policy.tokenizer, run.placement)
-    return tokenize(preferences, policy.tokenizer, layout, index_users(preferences), 128, 32)
+    return tokenize(preferences, policy.tokenizer, layout, index_users(preferences), 128, 32)[1]
 
 
 @pytest.mark.parametrize("placement", ["after_system", "after_bos"])
@@ -296,7 +296,7 @@ def test_a_long_prompt_is_refused_and_a_long_reply_is_cut_without_a_stop(tmp_pat
     layout = chat_layout(policy.tokenizer, run.placement)
     with pytest.raises(BadPreference, match=r"pairs.jsonl:1: .* max_prompt_tokens"):
         tokenize(preferences, policy.tokenizer, layout, {}, 10, 32)
-    cut = tokenize(preferences, policy.tokenizer, layout, {}, 128, 2)
+    _, cut = tokenize(preferences, policy.tokenizer, layout, {}, 128, 2)
     assert all(len(pair.chosen_ids) <= 2 and policy.tokenizer.eos_token_id not in pair.chosen_ids for pair in cut)
     assert {pair.row for pair in cut} == {0}
 

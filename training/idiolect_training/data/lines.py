@@ -8,7 +8,7 @@ import json
 import logging
 import re
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -25,6 +25,7 @@ BadLines = Literal["stop", "skip"]
 """A bad line ends the run, or is logged, counted and left out."""
 
 SHOWN_BAD_LINES = 20
+SHOWN_NAMES = 5
 MARK = b"\xef\xbb\xbf"
 ENCODINGS = {
     "UTF-32": re.compile(rb"\xff\xfe\0\0|\0\0\xfe\xff|[^\0]\0\0\0|\0\0\0[^\0]"),
@@ -106,6 +107,15 @@ def check_keys(text: str | bytes) -> None:
     # What is no JSON, or too deep, the parser of the fields names better.
     with suppress(json.JSONDecodeError, RecursionError):
         json.loads(text, object_pairs_hook=_distinct, parse_int=str, parse_float=str)
+
+
+def some(names: Sequence[str]) -> str:
+    """The first few of many names.
+
+    >>> some(list("abcdefg"))
+    'a, b, c, d, e, ...'
+    """
+    return ", ".join([*names[:SHOWN_NAMES], *["..."] * (len(names) > SHOWN_NAMES)])
 
 
 def _check(line: bytes) -> None:

@@ -32,11 +32,12 @@ def evaluate(run: RunConfig, policy: Policy, user_rows: dict[str, int]) -> tuple
 
     Users unknown to the policy get generic tokens.
     """
-    _, preferences = run.data()
+    _, held_out = run.data()
     if run.alpha == 0:
         user_rows = {}  # pooled training never touches the users' rows: everybody is generic
     layout = chat_layout(policy.tokenizer, run.placement)
-    pairs = tokenize(preferences, policy.tokenizer, layout, user_rows, run.max_prompt_tokens, run.max_reply_tokens)
+    limits = run.max_prompt_tokens, run.max_reply_tokens, run.bad_lines
+    preferences, pairs = tokenize(held_out, policy.tokenizer, layout, user_rows, *limits)
     ids = [preference.user_id for preference in preferences]
     size = 2 * run.batch_pairs
     reference = policy.reference(pairs, size)
@@ -57,6 +58,7 @@ def evaluate(run: RunConfig, policy: Policy, user_rows: dict[str, int]) -> tuple
     unseen = {user_id: value for user_id, value in accuracy.items() if user_id not in user_rows}
     result = {
         "n_pairs": len(pairs),
+        "left_out": len(held_out) - len(pairs),
         "n_users": len(accuracy),
         "accuracy": summarize(accuracy),
         "generic_accuracy": summarize(generic_accuracy),
