@@ -125,3 +125,4 @@ def test_a_run_goes_on_without_what_is_left_out(tmp_path, model_path, caplog):
     assert "2 users have no comparison left, and stay generic: a, mute" in caplog.messages
     found, _ = evaluate(run, policy, {"a": 1, "long": 2, "mute": 3, "short": 4})
     assert (found["n_pairs"], found["left_out"], found["n_users"]) == (12, 2, 2)
+    assert found["in_training"] == 14  # the test file is the training file

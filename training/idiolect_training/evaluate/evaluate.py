@@ -15,6 +15,7 @@ from torch import Tensor
 
 from idiolect.chat import chat_layout
 from idiolect_training.config import RunConfig
+from idiolect_training.data.split import overlap
 from idiolect_training.evaluate.language import language
 from idiolect_training.evaluate.metrics import accuracy_by_user, calibration, summarize
 from idiolect_training.evaluate.replies import Reply, generate
@@ -32,7 +33,7 @@ def evaluate(run: RunConfig, policy: Policy, user_rows: dict[str, int]) -> tuple
 
     Users unknown to the policy get generic tokens.
     """
-    _, held_out = run.data()
+    train, held_out = run.data()
     if run.alpha == 0:
         user_rows = {}  # pooled training never touches the users' rows: everybody is generic
     layout = chat_layout(policy.tokenizer, run.placement)
@@ -59,6 +60,7 @@ def evaluate(run: RunConfig, policy: Policy, user_rows: dict[str, int]) -> tuple
     result = {
         "n_pairs": len(pairs),
         "left_out": len(held_out) - len(pairs),
+        "in_training": len(overlap(train, held_out)),
         "n_users": len(accuracy),
         "accuracy": summarize(accuracy),
         "generic_accuracy": summarize(generic_accuracy),
