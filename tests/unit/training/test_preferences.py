@@ -85,6 +85,16 @@ def test_a_packed_file_reads_like_a_plain_one(tmp_path: Path):
 
 
 @pytest.mark.parametrize("bad_lines", ["stop", "skip"])
+def test_the_encoding_of_a_packed_file_is_looked_at_too(tmp_path: Path, bad_lines):
+    packed = tmp_path / "q.jsonl.gz"
+    packed.write_bytes(gzip.compress((json.dumps(GOOD) + "\r\n\r\n").encode("utf-8-sig")))
+    assert read_preferences(packed, bad_lines) == [Preference(**GOOD)]
+    packed.write_bytes(gzip.compress(json.dumps(GOOD).encode("utf-16")))
+    with pytest.raises(BadPreference, match=r"q\.jsonl\.gz: encoded as UTF-16, not as UTF-8"):
+        read_preferences(packed, bad_lines)
+
+
+@pytest.mark.parametrize("bad_lines", ["stop", "skip"])
 def test_a_broken_packed_file_is_an_error(tmp_path: Path, bad_lines):
     rows = "".join(json.dumps({**GOOD, "chosen": str(i)}) + "\n" for i in range(5000))
     packed = gzip.compress(rows.encode())
