@@ -111,6 +111,7 @@ BAD_LINES = {
     "key given twice": among_good(G.replace(b"{", b'{"chosen": "x", '), "chosen: given twice"),
     "key given twice, the same": among_good(G.replace(b"{", b'{"user_id": "ada", '), "user_id: given twice"),
     "key given twice, once escaped": among_good(G.replace(b"{", b'{"\\u0063hosen": "x", '), "chosen: given twice"),
+    "key given twice that no log can print": among_good(b'{"\\ud800": 1, "\\ud800": 2}', "\\ud800: given twice"),
     "key given twice inside": among_good(C.replace(b'{"role"', b'{"content": "x", "role"'), "content: given twice"),
     "NaN": field("chosen: Input should be a valid string", chosen=float("nan")),
     "Infinity": field("prompt: Input should be a valid string", prompt=float("inf")),

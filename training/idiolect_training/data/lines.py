@@ -8,6 +8,7 @@ import json
 import logging
 import re
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -89,7 +90,7 @@ def raw_lines(path: Path) -> Iterator[tuple[str, bytes]]:
             encoding = next((name for name, begin in ENCODINGS.items() if begin.match(lines.peek(4))), None)
             if encoding is not None:
                 raise BadPreference(
-                    f"{path}: encoded as {encoding}, not as UTF-8", hint=f"iconv -f {encoding} -t UTF-8 {path.name}"
+                    f"{path}: encoded as {encoding}, not as UTF-8", hint=f"convert it: iconv -f {encoding} -t UTF-8"
                 )
             for number, line in enumerate(lines, start=1):
                 # Not only the first: files are put together.
@@ -136,8 +137,9 @@ def _check(line: bytes) -> None:
 def _distinct(pairs: list[tuple[str, object]]) -> dict[str, object]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"{next(name for name in names if names.count(name) > 1)}: given twice")
+        [(name, _)] = Counter(name for name, _ in pairs).most_common(1)
+        # A name may be half a character (a lone surrogate), which no log can print.
+        raise ValueError(f"{name.encode(errors='backslashreplace').decode()}: given twice")
     return found
 
 

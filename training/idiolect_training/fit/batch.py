@@ -122,8 +122,8 @@ def tokenize(
 
     items = ((preference.source or f"preference {n}", preference) for n, preference in enumerate(preferences, start=1))
     judged = judge("comparisons", items, read, bad_lines)
-    equal = [source for source, (preference, pair) in judged if _are_equal(preference, pair)]
-    kept = [read for _, read in judged if not _are_equal(*read)]
+    equal = [source for source, both in judged if _are_equal(*both)]
+    kept = [both for _, both in judged if not _are_equal(*both)]
     log.info(
         "%d comparisons; of their replies %d were cut at max_reply_tokens, and %d lost a mark of their end",
         len(judged), counts["cut"], counts["marked"],
