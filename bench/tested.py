@@ -40,6 +40,17 @@ EXPERIMENTS = (
                 (at_most("tracebacks", 0), at_most("errors_without_place", 0)),
             ),
             Line(
+                "M4",
+                "Is a data file as it comes read, or its fault named?",
+                (
+                    at_least("odd_files", 60),
+                    at_least("mutated", 2000),
+                    at_most("tracebacks", 0),
+                    at_most("errors_without_place", 0),
+                    at_most("unaccounted", 0),
+                ),
+            ),
+            Line(
                 "C5",
                 "Can a code be rebuilt from votes, bit for bit?",
                 (at_least("replayed", 1), at_least("reversed_order", 1), at_least("vote_taken_back", 1)),

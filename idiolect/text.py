@@ -1,9 +1,12 @@
-"""Text that people and models write, as it is accepted everywhere: not empty, and without control characters."""
+"""Text that people and models write, and user ids, as training and serving both accept them."""
 
+import re
 import unicodedata
 from typing import Annotated
 
 from pydantic import AfterValidator, StringConstraints
+
+MAX_USER_ID_CHARS = 256
 
 
 def is_printable(text: str) -> bool:
@@ -17,4 +20,30 @@ def _printable(text: str) -> str:
     return text
 
 
+Printable = Annotated[str, AfterValidator(_printable)]
+"""Text that may be empty."""
+
 Text = Annotated[str, StringConstraints(min_length=1), AfterValidator(_printable)]
+"""Not empty, and without control characters."""
+
+
+def _one_line(text: str) -> str:
+    if any(unicodedata.category(char) in ("Cc", "Zl", "Zp") for char in text):
+        raise ValueError("control characters are not allowed")
+    return text
+
+
+def _addressable(user_id: str) -> str:
+    """A user id may hold slashes, but not look like the path of something that a user has."""
+    if re.search(r"/(question|profile|votes/[^/]*)$", user_id):
+        raise ValueError("a user id cannot end in /question, /profile or /votes/...")
+    return user_id
+
+
+UserId = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=MAX_USER_ID_CHARS),
+    AfterValidator(_one_line),
+    AfterValidator(_addressable),
+]
+"""Who is trained can be served, and the other way round."""

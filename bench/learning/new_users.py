@@ -106,7 +106,8 @@ def build(name: str, run: RunConfig, folder: Path, bank: Path, test: Path, kind:
     distinct = [
         vote.model_copy(update={"chosen": first, "rejected": second}) for (_, first, second), vote in sides.items()
     ]
-    pairs = tokenize(distinct, policy.tokenizer, layout, {}, run.max_prompt_tokens, run.max_reply_tokens)
+    _, pairs = tokenize(distinct, policy.tokenizer, layout, {}, run.max_prompt_tokens, run.max_reply_tokens)
+    assert len(pairs) == len(sides)
     try:
         measured = np.load(kept / "tests.npz")
         table = Votes.of(measured["slopes"], measured["offsets"])

@@ -67,10 +67,8 @@ def our_step(run: RunConfig, n_users: int) -> tuple[Timed, list[Pair]]:
     policy = Policy(run, n_users)
     layout = policy.layout
     rng = np.random.default_rng(0)
-    pairs = [
-        replace(pair, row=int(rng.integers(1, n_users + 1)))
-        for pair in tokenize(preferences, policy.tokenizer, layout, {}, run.max_prompt_tokens, run.max_reply_tokens)
-    ]
+    _, pairs = tokenize(preferences, policy.tokenizer, layout, {}, run.max_prompt_tokens, run.max_reply_tokens)
+    pairs = [replace(pair, row=int(rng.integers(1, n_users + 1))) for pair in pairs]
     reference = policy.reference(pairs, BATCH_PAIRS)
     counts = torch.bincount(torch.tensor([pair.row for pair in pairs]), minlength=n_users + 1)
     optimizer = build_optimizer(run, policy)

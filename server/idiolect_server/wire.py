@@ -1,40 +1,17 @@
 """Requests and responses of the native API. Strict: wrong types and unknown fields are refused, never guessed."""
 
-import re
-import unicodedata
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from idiolect.learning import NoQuestion
-from idiolect.text import Text
+from idiolect.text import Text, UserId
 from idiolect.user_model import Kind
 from idiolect_server.users.knowledge import Effect, State
 
-MAX_USER_ID_CHARS = 256
 MAX_MESSAGES = 256
 MAX_TOKENS = 8192
 
-
-def _one_line(text: str) -> str:
-    if any(unicodedata.category(char) in ("Cc", "Zl", "Zp") for char in text):
-        raise ValueError("control characters are not allowed")
-    return text
-
-
-def _addressable(user_id: str) -> str:
-    """A user id may hold slashes, but not look like the path of something that a user has."""
-    if re.search(r"/(question|profile|votes/[^/]*)$", user_id):
-        raise ValueError("a user id cannot end in /question, /profile or /votes/...")
-    return user_id
-
-
-UserId = Annotated[
-    str,
-    StringConstraints(min_length=1, max_length=MAX_USER_ID_CHARS),
-    AfterValidator(_one_line),
-    AfterValidator(_addressable),
-]
 Profile = Annotated[Text, StringConstraints(max_length=4096)]
 GenerationId = Annotated[str, StringConstraints(pattern=r"^gen-[0-9a-f]{32}$")]
 QuestionId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]

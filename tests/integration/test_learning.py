@@ -210,7 +210,7 @@ def test_an_organic_pair_is_scored_once_and_as_the_trainer_would(learning: Learn
     first, second = sorted((pair["chosen"], pair["rejected"]))
     preference = Preference(user_id="x", prompt=pair["prompt"], chosen=first, rejected=second)
     layout = policy.layout
-    pairs = tokenize([preference], policy.tokenizer, layout, {}, 128, 64)
+    _, pairs = tokenize([preference], policy.tokenizer, layout, {}, 128, 64)
     import torch
 
     user_model = learning.bundle.user_model

@@ -1,6 +1,7 @@
 """One run, stated in full: YAML in, unknown keys refused, the resolved form saved with the weights."""
 
 import json
+import logging
 from pathlib import Path
 from typing import Literal, Self
 
@@ -10,11 +11,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from idiolect.layout import Placement
 from idiolect.manifest import ClusterName, Decoding
 from idiolect_training.data.formats import Format, read_format
-from idiolect_training.data.preferences import BadLines, Preference
-from idiolect_training.data.split import By, split
+from idiolect_training.data.lines import BadLines, some
+from idiolect_training.data.preferences import Preference
+from idiolect_training.data.split import By, overlap, split
 from idiolect_training.errors import BadRunConfig
 from idiolect_training.fit.loss import Objective
 from idiolect_training.users.user_models import Individual, Uniform, UserModelConfig
+
+log = logging.getLogger(__name__)
 
 
 class _Strict(BaseModel):
@@ -151,11 +155,18 @@ class RunConfig(_Strict):
         return run.model_copy(update=paths)
 
     def data(self) -> tuple[list[Preference], list[Preference]]:
-        """Training and held-out comparisons. Raises BadPreference; BadRunConfig when a split leaves a side empty."""
+        """Training and held-out comparisons; what is on both sides is said in the log.
+
+        Raises BadPreference; BadRunConfig when a split leaves a side empty.
+        """
         train = read_format(self.format, self.train, self.bad_lines)
         if self.test is None:
             return split(train, self.split.by, self.split.share, self.seed)
-        return train, read_format(self.format, self.test, self.bad_lines)
+        test = read_format(self.format, self.test, self.bad_lines)
+        if known := overlap(train, test):
+            places = some([preference.source for preference in known])
+            log.warning("%d of %d test comparisons are in the training data, too: %s", len(known), len(test), places)
+        return train, test
 
     def pooled(self) -> Self:
         """The baseline beside this run: as many updates and soft tokens, which everybody shares."""

@@ -7,11 +7,11 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import TypeAdapter, ValidationError
 
+from idiolect.text import UserId
 from idiolect_server.errors import RequestError, first_problem
 from idiolect_server.giving_back import give_back_after
 from idiolect_server.routes.caller import unless_caller_leaves
 from idiolect_server.serving import leased, serving
-from idiolect_server.wire import UserId
 
 router = APIRouter(prefix="/v1")
 

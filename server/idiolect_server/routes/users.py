@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request
 
+from idiolect.text import UserId
 from idiolect_server.errors import StoreUnavailable, UnknownVote
 from idiolect_server.serving import leased, serving
 from idiolect_server.wire import (
@@ -16,7 +17,6 @@ from idiolect_server.wire import (
     Question,
     QuestionId,
     QuestionResponse,
-    UserId,
     UserResponse,
 )
 

@@ -45,7 +45,7 @@ def test_the_table_holds_what_the_policy_says(trained):
     run, policy, bundle = trained
     preferences, _ = run.data()
     layout = policy.layout
-    pairs = tokenize(preferences, policy.tokenizer, layout, index_users(preferences), 128, 32)
+    _, pairs = tokenize(preferences, policy.tokenizer, layout, index_users(preferences), 128, 32)
     coordinates = Coordinates.of(policy)
     table = margin_table(run, policy, pairs, coordinates)
     reference = policy.reference(pairs, 8)

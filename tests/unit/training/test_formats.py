@@ -150,6 +150,9 @@ def test_tldr_bad_lines(tmp_path: Path):
     for bad, reason in (
         (good | {"summaries": good["summaries"][:1]}, "summaries"),
         (good | {"worker": ""}, "worker"),
+        (good | {"worker": "x/profile"}, "worker"),
+        (good | {"info": {"post": "a\f"}}, "info.post"),
+        (comparison("w01", "c\x7f", "d"), "summaries.0.text"),
         (good | {"split": "test"}, "split"),
         (good | {"info": {"id": "1", "title": "t"}}, "neither post nor article"),
     ):
@@ -190,6 +193,9 @@ def test_p_soups_bad_rows(tmp_path: Path):
     with pytest.raises(BadPreference, match=r"P2A\.json:item 5: user_input: "):
         read_format("p_soups", folder)
     assert len(read_format("p_soups", folder, "skip")) == 12
+    (folder / "P2A.json").write_text('[{"user_input": "a", "user_input": "b"}]')
+    with pytest.raises(BadPreference, match=r"P2A\.json: user_input: given twice"):
+        read_format("p_soups", folder, "skip")
     (folder / "P2A.json").write_text('[{"user_input": "a"')
     with pytest.raises(BadPreference, match=r"P2A\.json: "):
         read_format("p_soups", folder, "skip")
@@ -566,6 +572,8 @@ def test_feedback_refuses_what_the_service_does_not_store(tmp_path: Path):
         ({"mood": 1}, "mood"),
         ({"rejected": "a"}, "chosen equals rejected"),
         ({"user_id": 1}, "user_id"),
+        ({"time": float("nan")}, "time"),
+        ({"time": 1e308}, "time"),
     ):
         with pytest.raises(BadPreference, match=rf"votes\.ndjson:2: .*{reason}"):
             read_format("feedback", write(tmp_path / "votes.ndjson", STORED, STORED | bad))

@@ -43,7 +43,7 @@ def test_the_penalty_counts_what_the_reply_has_already():
 @pytest.fixture
 def run_file(tmp_path, model_path):
     """A tiny random model, which repeats itself for ever, whoever asks."""
-    (tmp_path / "prompts.txt").write_text("Why?\n\n  Where to?  \nWhen?\n")
+    (tmp_path / "prompts.txt").write_text("Why?\n\n  Where to?  \nWhen?\n", encoding="utf-8-sig")
     model = tiny_model(tmp_path / "model", model_path)
     wanted = {"prompts": tmp_path / "prompts.txt", "n_prompts": 2, "max_new_tokens": 12}
     run = tiny_run(tmp_path, model, epochs=1, generate=wanted)

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -41,7 +42,7 @@ def model(tmp_path_factory: pytest.TempPathFactory, model_path: Path) -> Path:
 def prepare(run, policy):
     preferences, _ = run.data()
     layout = policy.layout
-    return tokenize(preferences, policy.tokenizer, layout, index_users(preferences), 128, 32)
+    return tokenize(preferences, policy.tokenizer, layout, index_users(preferences), 128, 32)[1]
 
 
 @pytest.mark.parametrize("placement", ["after_system", "after_bos"])
@@ -295,7 +296,7 @@ def test_a_long_prompt_is_refused_and_a_long_reply_is_cut_without_a_stop(tmp_pat
     layout = policy.layout
     with pytest.raises(BadPreference, match=r"pairs.jsonl:1: .* max_prompt_tokens"):
         tokenize(preferences, policy.tokenizer, layout, {}, 10, 32)
-    cut = tokenize(preferences, policy.tokenizer, layout, {}, 128, 2)
+    _, cut = tokenize(preferences, policy.tokenizer, layout, {}, 128, 2)
     assert all(len(pair.chosen_ids) <= 2 and policy.tokenizer.eos_token_id not in pair.chosen_ids for pair in cut)
     assert {pair.row for pair in cut} == {0}
 
@@ -334,7 +335,7 @@ def test_merging_into_another_model_is_refused(tmp_path, model, model_path):
 
 
 def test_a_fingerprint_notices_one_changed_weight(tmp_path, model):
-    copy = tmp_path / "copy"
+    copy = shutil.copytree(model, tmp_path / "copy")
     network = AutoModelForCausalLM.from_pretrained(model)
     network.save_pretrained(copy)
     assert identify(copy).fingerprint == identify(model).fingerprint

@@ -5,50 +5,21 @@ One line: {"user_id": "ada", "prompt": "Why is the sky blue?", "chosen": "...", 
 Other published forms are read in `idiolect_training.data.formats`, on top of the same lines.
 """
 
-import gzip
-import logging
-import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Annotated, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    PrivateAttr,
-    StringConstraints,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
 from idiolect.profile import with_profile
-from idiolect_training.errors import BadPreference
-
-log = logging.getLogger(__name__)
-
-Parsed = TypeVar("Parsed")
-BadLines = Literal["stop", "skip"]
-"""A bad line ends the run, or is logged, counted and left out."""
-
-SHOWN_BAD_LINES = 20
-
-
-def _without_nul(text: str) -> str:
-    if "\0" in text:
-        raise ValueError("NUL character")
-    return text
-
-
-AnyText = Annotated[str, AfterValidator(_without_nul)]
-Text = Annotated[str, StringConstraints(min_length=1), AfterValidator(_without_nul)]
+from idiolect.text import Printable, Text, UserId
+from idiolect_training.data.lines import BadLines, read_lines
 
 
 class Message(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
     role: Literal["system", "user", "assistant"]
-    content: AnyText
+    content: Printable
 
 
 class Preference(BaseModel):
@@ -56,12 +27,12 @@ class Preference(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    user_id: Text
+    user_id: UserId
     chosen: Text
     rejected: Text
     prompt: Text | None = None
     messages: Annotated[tuple[Message, ...], Field(min_length=1)] | None = None
-    profile: AnyText | None = None
+    profile: Printable | None = None
     _source: str = PrivateAttr("")
 
     @model_validator(mode="after")
@@ -115,56 +86,3 @@ def read_preferences(path: Path, bad_lines: BadLines = "stop") -> list[Preferenc
 def index_users(preferences: Iterable[Preference]) -> dict[str, int]:
     """Row of each user in the trained table, sorted by id; row 0 is kept for the generic user."""
     return {user_id: row for row, user_id in enumerate(sorted({p.user_id for p in preferences}), start=1)}
-
-
-def read_lines(path: Path, parse: Callable[[bytes], Parsed], bad_lines: BadLines) -> list[tuple[str, Parsed]]:
-    """What `parse` makes of each line of a file, with its place. Raises BadPreference as `parse_lines` does."""
-    return parse_lines(path, raw_lines(path), parse, bad_lines)
-
-
-def parse_lines(
-    path: Path, lines: Iterable[tuple[str, bytes]], parse: Callable[[bytes], Parsed], bad_lines: BadLines
-) -> list[tuple[str, Parsed]]:
-    """What `parse` makes of each line, with its place; a line is bad when `parse` raises ValueError.
-
-    Raises BadPreference for a bad line (unless told to skip), an unreadable file, and when no line is good.
-    """
-    good: list[tuple[str, Parsed]] = []
-    n_bad = 0
-    for source, line in lines:
-        try:
-            good.append((source, parse(line)))
-        except ValueError as error:
-            reason = _reason(error)
-            if bad_lines == "stop":
-                raise BadPreference(f"{source}: {reason}") from error
-            n_bad += 1
-            if n_bad <= SHOWN_BAD_LINES:
-                log.warning("skipped %s: %s", source, reason)
-    if bad_lines == "skip":
-        level = logging.WARNING if n_bad else logging.INFO
-        log.log(level, "%s: skipped %d bad lines of %d", path, n_bad, n_bad + len(good))
-    if not good:
-        raise BadPreference(f"{path}: no usable line")
-    return good
-
-
-def raw_lines(path: Path) -> Iterator[tuple[str, bytes]]:
-    """Each line of a file, unpacked when its name ends in `.gz`, with its place "file:line". Raises BadPreference."""
-    number = 0
-    try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as lines:
-            for number, line in enumerate(lines, start=1):
-                yield f"{path}:{number}", line
-    except (OSError, EOFError, zlib.error, ValueError) as error:
-        # ValueError is a path that no file can have.
-        place = f"{path}:{number + 1}: line" if number else f"{path}"
-        raise BadPreference(f"{place}: {getattr(error, 'strerror', None) or error}") from error
-
-
-def _reason(error: ValueError) -> str:
-    if not isinstance(error, ValidationError):
-        return str(error)
-    first = error.errors(include_url=False)[0]
-    where = ".".join(str(part) for part in first["loc"]) or "line"
-    return f"{where}: {first['msg']}"

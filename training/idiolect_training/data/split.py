@@ -2,11 +2,16 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterable, Sequence
 from typing import Literal
+from unicodedata import normalize
 
+from idiolect_training.data.lines import some
 from idiolect_training.data.preferences import Preference
 from idiolect_training.errors import BadRunConfig
+
+log = logging.getLogger(__name__)
 
 By = Literal["prompt", "user", "pair"]
 
@@ -17,8 +22,9 @@ def split(
     """Training and test comparisons, each in the order given; no key is on both sides.
 
     by "prompt": the first user turn, so that later turns of a conversation stay with it.
-    by "user": the user id. by "pair": the two replies, whichever was chosen.
-    `test_share` is the share of keys, on average, not of comparisons. Raises BadRunConfig when a side is empty.
+    by "user": the user id. by "pair": the two replies, whichever was chosen. Texts are `plain`.
+    `test_share` is the share of keys, on average, not of comparisons. Users who are left without training comparisons
+    are named in the log, unless they are what is split. Raises BadRunConfig when a side is empty.
     """
     train: list[Preference] = []
     test: list[Preference] = []
@@ -30,15 +36,36 @@ def split(
             f"split by {by}: {len(preferences)} comparisons leave the {side} side empty",
             hint="another seed or share, or a split by something that differs more often",
         )
+    if by != "user" and (lost := sorted({p.user_id for p in test} - {p.user_id for p in train})):
+        log.warning("split by %s: all comparisons of %d users are held out: %s", by, len(lost), some(lost))
     return train, test
+
+
+def overlap(train: Iterable[Preference], test: Iterable[Preference]) -> list[Preference]:
+    """The test comparisons whose prompt and two replies stand in the training data too, whoever chose which."""
+    known = {_pair(preference) for preference in train}
+    return [preference for preference in test if _pair(preference) in known]
+
+
+def plain(text: str) -> str:
+    """The text as a reader sees it: composed characters (NFC), white space of any kind and length as one space.
+
+    >>> plain(" Cafe\u0301,\u00a0 please\\n")
+    'Café, please'
+    """
+    return " ".join(normalize("NFC", text).split())
 
 
 def _key(preference: Preference, by: By) -> list[str]:
     if by == "user":
         return [preference.user_id]
     if by == "pair":
-        return sorted((preference.chosen, preference.rejected))
-    return [next(turn["content"] for turn in preference.turns() if turn["role"] == "user")]
+        return sorted((plain(preference.chosen), plain(preference.rejected)))
+    return [plain(next(turn["content"] for turn in preference.turns() if turn["role"] == "user"))]
+
+
+def _pair(preference: Preference) -> tuple[str, ...]:
+    return (*_key(preference, "prompt"), *_key(preference, "pair"))
 
 
 def _fraction(seed: int, key: list[str]) -> float:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from idiolect_training.config import RunConfig
+from idiolect_training.data.split import overlap
 from idiolect_training.evaluate.language import language
 from idiolect_training.evaluate.metrics import accuracy_by_user, calibration, summarize
 from idiolect_training.evaluate.replies import Reply, generate
@@ -31,11 +32,12 @@ def evaluate(run: RunConfig, policy: Policy, user_rows: dict[str, int]) -> tuple
 
     Users unknown to the policy get generic tokens.
     """
-    _, preferences = run.data()
+    train, held_out = run.data()
     if run.alpha == 0:
         user_rows = {}  # pooled training never touches the users' rows: everybody is generic
     layout = policy.layout
-    pairs = tokenize(preferences, policy.tokenizer, layout, user_rows, run.max_prompt_tokens, run.max_reply_tokens)
+    limits = run.max_prompt_tokens, run.max_reply_tokens, run.bad_lines
+    preferences, pairs = tokenize(held_out, policy.tokenizer, layout, user_rows, *limits)
     ids = [preference.user_id for preference in preferences]
     size = 2 * run.batch_pairs
     reference = policy.reference(pairs, size)
@@ -56,6 +58,8 @@ def evaluate(run: RunConfig, policy: Policy, user_rows: dict[str, int]) -> tuple
     unseen = {user_id: value for user_id, value in accuracy.items() if user_id not in user_rows}
     result = {
         "n_pairs": len(pairs),
+        "left_out": len(held_out) - len(pairs),
+        "in_training": len(overlap(train, held_out)),
         "n_users": len(accuracy),
         "accuracy": summarize(accuracy),
         "generic_accuracy": summarize(generic_accuracy),

@@ -75,7 +75,7 @@ def _prompts(wanted: GenerateConfig, preferences: Sequence[Preference]) -> list[
         turns = {json.dumps(p.turns(), sort_keys=True): p.turns() for p in preferences}
         return [turns[key] for key in sorted(turns)[: wanted.n_prompts]]
     try:
-        lines = wanted.prompts.read_text(encoding="utf-8").splitlines()
+        lines = wanted.prompts.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, ValueError) as error:
         raise BadRunConfig(f"generate.prompts: {error}") from error
     asked = [line.strip() for line in lines if line.strip()][: wanted.n_prompts]

@@ -68,7 +68,8 @@ def build_bank(run: RunConfig, policy: Policy, user_rows: dict[str, int]) -> Ban
     assert run.bank is not None
     _, held_out = run.data()
     layout = policy.layout
-    pairs = tokenize(held_out, policy.tokenizer, layout, user_rows, run.max_prompt_tokens, run.max_reply_tokens)
+    limits = run.max_prompt_tokens, run.max_reply_tokens, run.bad_lines
+    held_out, pairs = tokenize(held_out, policy.tokenizer, layout, user_rows, *limits)
     first_of: dict[tuple[object, ...], int] = {}
     for place, pair in enumerate(pairs):
         first_of.setdefault((pair.prompt_ids, frozenset((pair.chosen_ids, pair.rejected_ids))), place)

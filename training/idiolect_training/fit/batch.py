@@ -10,25 +10,34 @@ Worked example, T_u = 2, layout after_system, prompt [1 7 2 1 9 6 2], anchor [1 
 Two replies to one prompt share its computation, which is most of a short comparison.
 """
 
+import logging
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Self
+from unicodedata import normalize
 
 import torch
+from jinja2 import TemplateError
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from idiolect.chat import place, reply_ids
+from idiolect.errors import IdiolectError
 from idiolect.layout import Layout
+from idiolect_training.data.end_mark import end_marks, without_mark
+from idiolect_training.data.lines import BadLines, judge, some
 from idiolect_training.data.preferences import Preference
 from idiolect_training.errors import BadPreference
+
+log = logging.getLogger(__name__)
 
 PROMPT, CHOSEN, REJECTED, PAD = range(4)
 
 
 @dataclass(frozen=True)
 class Pair:
-    """One tokenized comparison. `index` is its place in the preferences file."""
+    """One tokenized comparison. `index` is its place among those that it was tokenized with."""
 
     index: int
     row: int
@@ -75,24 +84,60 @@ def tokenize(
     user_rows: dict[str, int],
     max_prompt_tokens: int,
     max_reply_tokens: int,
-) -> list[Pair]:
-    """Tokenized pairs. A user without a row gets the generic row 0.
+    bad_lines: BadLines = "stop",
+) -> tuple[list[Preference], list[Pair]]:
+    """The comparisons that are kept and their tokens, side by side. A user without a row gets the generic row 0.
 
     A reply ends with the end-of-turn token, unless it is longer than `max_reply_tokens`: then it is cut, and the
-    model is not taught to stop there. A longer prompt is an error, since cutting it would change its meaning.
+    model is not taught to stop there. A mark of the end that the reply brings itself is taken off first. A longer
+    prompt is a bad line, since cutting it would change its meaning; so is one that the chat template refuses. Replies
+    that are equal by now are no preference, and are left out.
+    Raises BadPreference, also when none of some is left.
     """
-    pairs = []
-    for index, preference in enumerate(preferences):
-        prompt, offset = place(preference.chat(), layout, tokenizer)
+    if not preferences:
+        return [], []
+    marks = end_marks(tokenizer)
+    counts: Counter[str] = Counter()
+
+    def reply(text: str) -> tuple[str, tuple[int, ...]]:
+        bare = without_mark(text, marks)
+        if not bare:
+            raise ValueError("a reply is nothing but the mark of its end")
+        ids = reply_ids(bare, layout, tokenizer)
+        counts.update(marked=bare != text, cut=len(ids) > max_reply_tokens)
+        return bare, tuple(ids[:max_reply_tokens])
+
+    def read(preference: Preference) -> tuple[Preference, Pair]:
+        try:
+            prompt, offset = place(preference.chat(), layout, tokenizer)
+        except (IdiolectError, TemplateError) as error:
+            raise ValueError(f"the chat template takes no such conversation: {error}") from error
         if len(prompt) > max_prompt_tokens:
-            source = preference.source or f"preference {index + 1}"
-            raise BadPreference(f"{source}: prompt has {len(prompt)} tokens, more than max_prompt_tokens")
-        chosen, rejected = (
-            reply_ids(reply, layout, tokenizer)[:max_reply_tokens] for reply in (preference.chosen, preference.rejected)
-        )
+            raise ValueError(f"prompt has {len(prompt)} tokens, more than max_prompt_tokens")
+        (chosen, chosen_ids), (rejected, rejected_ids) = reply(preference.chosen), reply(preference.rejected)
         row = user_rows.get(preference.user_id, 0)
-        pairs.append(Pair(index, row, tuple(prompt), tuple(chosen), tuple(rejected), offset))
-    return pairs
+        kept = preference.model_copy(update={"chosen": chosen, "rejected": rejected})
+        return kept, Pair(0, row, tuple(prompt), chosen_ids, rejected_ids, offset)
+
+    items = ((preference.source or f"preference {n}", preference) for n, preference in enumerate(preferences, start=1))
+    judged = judge("comparisons", items, read, bad_lines)
+    equal = [source for source, both in judged if _are_equal(*both)]
+    kept = [both for _, both in judged if not _are_equal(*both)]
+    log.info(
+        "%d comparisons; of their replies %d were cut at max_reply_tokens, and %d lost a mark of their end",
+        len(judged), counts["cut"], counts["marked"],
+    )  # fmt: skip
+    if equal:
+        reason = "replies that are equal after Unicode normalization (NFC), tokenizing or cutting"
+        log.warning("left out %d of %d comparisons, %s: %s", len(equal), len(judged), reason, some(equal))
+    if not kept:
+        raise BadPreference(f"{some(equal)}: no comparison is left: {reason}")
+    return [preference for preference, _ in kept], [replace(pair, index=n) for n, (_, pair) in enumerate(kept)]
+
+
+def _are_equal(preference: Preference, pair: Pair) -> bool:
+    texts = {normalize("NFC", text) for text in (preference.chosen, preference.rejected)}
+    return len(texts) == 1 or pair.chosen_ids == pair.rejected_ids
 
 
 def collate(pairs: Sequence[Pair], n_user_tokens: int, pad_id: int) -> Batch:

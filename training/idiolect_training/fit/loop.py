@@ -19,6 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from idiolect_training.config import RunConfig
+from idiolect_training.data.lines import some
 from idiolect_training.data.preferences import Preference, index_users
 from idiolect_training.data.split import split
 from idiolect_training.demo_model import cache_dir
@@ -60,11 +61,13 @@ def fit(run: RunConfig, out: Path) -> Policy:  # noqa: C901
     held: list[Preference] = []
     if watch is not None:
         preferences, held = split(preferences, "prompt", watch.share, run.seed)
-    pairs, watched = (
-        tokenize(part, policy.tokenizer, layout, user_rows, run.max_prompt_tokens, run.max_reply_tokens)
-        for part in (preferences, held)
+    limits = run.max_prompt_tokens, run.max_reply_tokens, run.bad_lines
+    (preferences, pairs), (_, watched) = (
+        tokenize(part, policy.tokenizer, layout, user_rows, *limits) for part in (preferences, held)
     )
     counts = torch.bincount(torch.tensor([pair.row for pair in pairs]), minlength=len(user_rows) + 1)
+    if idle := [user_id for user_id, row in user_rows.items() if not counts[row]]:
+        log.warning("%d users have no comparison left, and stay generic: %s", len(idle), some(idle))
     lora, shared = policy.lora_parameters(), policy.user_parameters()
     optimizer = build_optimizer(run, policy)
     n_steps = run.epochs * -(-len(pairs) // run.batch_pairs)

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Literal
 
 from idiolect_training.data.formats import anthropic_persona, feedback, llmfao, p_soups, prism, tldr, ukp_convarg
-from idiolect_training.data.preferences import BadLines, Preference, read_preferences
+from idiolect_training.data.lines import BadLines
+from idiolect_training.data.preferences import Preference, read_preferences
 from idiolect_training.errors import BadPreference
 
 Format = Literal["jsonl", "tldr", "p_soups", "prism", "llmfao", "ukp_convarg", "anthropic_persona", "feedback"]

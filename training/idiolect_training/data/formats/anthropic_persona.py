@@ -23,8 +23,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from idiolect.text import Text
 from idiolect_training.data.formats.published import Row, find
-from idiolect_training.data.preferences import BadLines, Preference, Text, read_lines
+from idiolect_training.data.lines import BadLines, read_lines
+from idiolect_training.data.preferences import Preference
 from idiolect_training.errors import BadPreference
 
 PERSONAS = ("interest-in-art", "interest-in-music", "interest-in-science", "interest-in-sports")

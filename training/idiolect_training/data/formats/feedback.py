@@ -5,9 +5,12 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 from idiolect.bank import pair_id
 from idiolect.learning import GivenVote, counting
-from idiolect_training.data.preferences import BadLines, Preference, read_lines
+from idiolect_training.data.lines import BadLines, read_lines
+from idiolect_training.data.preferences import Preference
 
 log = logging.getLogger(__name__)
 
@@ -16,7 +19,7 @@ class _Vote(Preference):
     """A stored vote. What the service keeps of it beside the comparison is known by name, and plays no part here."""
 
     vote_id: Any = None
-    time: float | None = None
+    time: float | None = Field(default=None, ge=0, le=1e10, allow_inf_nan=False)
     """Unix seconds."""
     bundle: Any = None
     bundle_id: Any = None

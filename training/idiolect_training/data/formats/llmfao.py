@@ -6,6 +6,7 @@ The folder holds prompts.jsonl, responses.jsonl and labels.jsonl, packed or not.
 from collections import Counter
 from pathlib import Path
 
+from idiolect.text import Text, UserId
 from idiolect_training.data.formats.published import (
     Choice,
     Row,
@@ -16,7 +17,8 @@ from idiolect_training.data.formats.published import (
     look_up,
     read_rows,
 )
-from idiolect_training.data.preferences import BadLines, Preference, Text, read_lines
+from idiolect_training.data.lines import BadLines, read_lines
+from idiolect_training.data.preferences import Preference
 
 
 class _Prompt(Row):
@@ -34,7 +36,7 @@ class _Label(Row):
     prompt: int
     model_a: int
     model_b: int
-    user: Text
+    user: UserId
     choice: Choice
 
 

@@ -11,8 +11,10 @@ from pathlib import Path
 
 from pydantic_core import from_json, to_json
 
+from idiolect.text import Text
 from idiolect_training.data.formats.published import Row, compare, find, located, log_account
-from idiolect_training.data.preferences import BadLines, Preference, Text, parse_lines, raw_lines
+from idiolect_training.data.lines import BadLines, check_keys, parse_lines, raw_lines
+from idiolect_training.data.preferences import Preference
 from idiolect_training.errors import BadPreference
 
 SENTENCES = {
@@ -63,7 +65,9 @@ def _rows(file: Path) -> Iterator[tuple[str, bytes]]:
         yield from lines
         return
     try:
-        items = from_json(b"".join(line for _, line in lines))
+        whole = b"".join(line for _, line in lines)
+        items = from_json(whole)
+        check_keys(whole)
     except ValueError as error:
         raise BadPreference(f"{file}: {error}") from error
     for number, item in enumerate(items, start=1):

@@ -16,8 +16,10 @@ from math import isfinite
 from pathlib import Path
 from typing import Literal
 
+from idiolect.text import UserId
 from idiolect_training.data.formats.published import Row, find, located, log_account, look_up, read_rows
-from idiolect_training.data.preferences import BadLines, Message, Preference, Text, read_lines
+from idiolect_training.data.lines import BadLines, read_lines
+from idiolect_training.data.preferences import Message, Preference
 
 ATTRIBUTES = (
     "values", "creativity", "fluency", "factuality", "diversity", "safety", "personalisation", "helpfulness",
@@ -28,7 +30,7 @@ NO_TEXT = "EMPTY STRING"
 
 
 class _Answers(Row):
-    user_id: Text
+    user_id: UserId
     stated_prefs: dict[str, float | str | None]
     self_description: str | None = None
     age: str | None = None
@@ -64,7 +66,7 @@ class _Utterance(Row):
 
 
 class _Conversation(Row):
-    user_id: Text
+    user_id: UserId
     conversation_history: tuple[_Utterance, ...]
 
     def votes(self, profile: str, left_out: Counter[str]) -> Iterator[Preference]:

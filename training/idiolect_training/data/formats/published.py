@@ -8,7 +8,8 @@ from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from idiolect_training.data.preferences import BadLines, Preference, read_lines
+from idiolect_training.data.lines import BadLines, read_lines
+from idiolect_training.data.preferences import Preference
 
 log = logging.getLogger(__name__)
 

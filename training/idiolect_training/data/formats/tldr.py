@@ -14,8 +14,10 @@ from typing import Literal, Self
 import numpy as np
 from pydantic import model_validator
 
+from idiolect.text import Printable, UserId
 from idiolect_training.data.formats.published import Row, compare, located, log_account
-from idiolect_training.data.preferences import BadLines, Preference, Text, read_lines
+from idiolect_training.data.lines import BadLines, read_lines
+from idiolect_training.data.preferences import Preference
 from idiolect_training.errors import BadPreference
 
 N_USERS = 10
@@ -24,14 +26,14 @@ SEED = 3456
 
 
 class _Info(Row):
-    post: str | None = None
-    article: str | None = None
-    title: str | None = None
-    subreddit: str | None = None
+    post: Printable | None = None
+    article: Printable | None = None
+    title: Printable | None = None
+    subreddit: Printable | None = None
 
 
 class _Summary(Row):
-    text: str
+    text: Printable
     policy: str
 
     @property
@@ -42,7 +44,7 @@ class _Summary(Row):
 class _Comparison(Row):
     info: _Info
     summaries: tuple[_Summary, _Summary]
-    worker: Text
+    worker: UserId
     split: Literal["train", "valid1", "valid2"]
 
     @model_validator(mode="after")

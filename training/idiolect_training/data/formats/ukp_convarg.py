@@ -7,6 +7,7 @@ label; both arguments of a pair take the same stance on the same topic.
 from collections import Counter
 from pathlib import Path
 
+from idiolect.text import Text, UserId
 from idiolect_training.data.formats.published import (
     Choice,
     Row,
@@ -17,7 +18,8 @@ from idiolect_training.data.formats.published import (
     look_up,
     read_rows,
 )
-from idiolect_training.data.preferences import BadLines, Preference, Text, read_lines
+from idiolect_training.data.lines import BadLines, read_lines
+from idiolect_training.data.preferences import Preference
 
 
 class _Topic(Row):
@@ -40,7 +42,7 @@ class _Pair(Row):
 
 class _Label(Row):
     pair_id: int
-    user: Text
+    user: UserId
     choice: Choice
 
 
