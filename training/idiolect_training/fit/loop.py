@@ -45,7 +45,7 @@ EXPLODED = 20.0
 def fit(run: RunConfig, out: Path) -> Policy:  # noqa: C901
     """Train `run` into the folder `out`, resuming from its checkpoint if there is one.
 
-    Raises BadPreference, CheckpointMismatch, Diverged.
+    Raises BadPreference, BadRunConfig, BaseModelUnsupported, CheckpointMismatch, Diverged.
     """
     # 1. Data: who said what, and which row each user has.
     preferences, _ = run.data()
@@ -75,7 +75,9 @@ def fit(run: RunConfig, out: Path) -> Policy:  # noqa: C901
         *(sum(p.numel() for p in ps.values()) for ps in (lora, shared)), policy.rows.width,
     )  # fmt: skip
 
-    # 3. The reference never changes: score every pair once, or not even once if the cache has it.
+    # 3. The reference, once it is proved to be the model's own, never changes: every pair is scored once, or not even
+    # once if the cache has it.
+    policy.prove(pairs)
     reference = policy.reference(pairs, 2 * run.batch_pairs)
     watched_reference = policy.reference(watched, 2 * run.batch_pairs)
 
