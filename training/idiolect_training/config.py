@@ -22,9 +22,11 @@ class _Strict(BaseModel):
 
 
 class LoraConfig(_Strict):
-    rank: int = Field(default=8, ge=1, le=1024)
+    rank: int = Field(default=8, ge=1, le=512)
+    """At most what vLLM serves; it has kernels for some ranks, and the server takes the next one."""
     alpha: int = Field(default=16, ge=1)
     target_modules: tuple[str, ...] = Field(default=("q_proj", "k_proj", "v_proj", "o_proj"), min_length=1)
+    """Names of linear layers of the base model, without `all-linear` and other patterns."""
 
 
 class SplitConfig(_Strict):

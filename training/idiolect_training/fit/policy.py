@@ -19,7 +19,8 @@ from idiolect.base_model import identify
 from idiolect_training.config import RunConfig
 from idiolect_training.demo_model import cache_dir, resolve
 from idiolect_training.errors import BaseModelUnsupported
-from idiolect_training.fit.base import load, logits_at, masks
+from idiolect_training.fit.adapter import check_lora
+from idiolect_training.fit.base import load, logits_at, masks, read_config
 from idiolect_training.fit.batch import Batch, Pair, collate
 from idiolect_training.fit.reference_cache import ReferenceCache
 from idiolect_training.users.user_models import ClusterUsers, build_user_table
@@ -31,10 +32,11 @@ class Policy:
     def __init__(self, run: RunConfig, n_users: int, rows_folder: Path | None = None) -> None:
         """`rows_folder` is where the users' rows live when the run wants them in a file.
 
-        Raises BaseModelUnsupported, before any weight is read.
+        Raises BaseModelUnsupported, and BadRunConfig for a LoRA that does not fit, before any weight is read.
         """
         self.device: torch.device = PartialState().device
         path = resolve(run.model)
+        check_lora(run.lora, read_config(path))
         auto = "bf16" if self.device.type == "cuda" else "fp32"
         self.precision = auto if run.precision == "auto" else run.precision
         self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path)
