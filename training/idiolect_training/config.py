@@ -1,4 +1,7 @@
-"""One run, stated in full: YAML in, unknown keys refused, the resolved form saved with the weights."""
+"""One run, stated in full: YAML in, unknown keys refused, the resolved form saved with the weights.
+
+Imported without torch, so that a run that cannot begin is refused at once.
+"""
 
 import json
 from pathlib import Path
@@ -13,8 +16,10 @@ from idiolect_training.data.formats import Format, read_format
 from idiolect_training.data.preferences import BadLines, Preference
 from idiolect_training.data.split import By, split
 from idiolect_training.errors import BadRunConfig
-from idiolect_training.fit.loss import Objective
-from idiolect_training.users.user_models import Individual, Uniform, UserModelConfig
+from idiolect_training.users.config import Individual, Uniform, UserModelConfig
+
+Objective = Literal["sigmoid", "robust", "hinge", "ipo"]
+"""The preference loss: idiolect_training.fit.loss."""
 
 
 class _Strict(BaseModel):

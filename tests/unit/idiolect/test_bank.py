@@ -15,11 +15,11 @@ from idiolect.errors import BundleCorrupt, BundleMissing, BundleShapeMismatch, I
 from idiolect.inference import Gaussian, Mixture, next_question
 from idiolect.votes import Likelihood, Votes
 from idiolect_training.data.preferences import index_users
-from idiolect_training.evaluate.evaluate import pair_margins
 from idiolect_training.export.bundle import export
 from idiolect_training.export.questions import Coordinates, choose, fit_likelihood, margin_table
 from idiolect_training.fit.batch import tokenize
 from idiolect_training.fit.loop import fit
+from idiolect_training.fit.loss import pair_margins
 from tests.parts.tiny import tiny_model, tiny_run
 
 USERS = {"long": 1, "short": 2}
@@ -56,7 +56,7 @@ def test_the_table_holds_what_the_policy_says(trained):
         points, exact = np.concatenate([np.zeros((1, table.slopes.shape[1])), coordinates.points]), False
     for number, z in enumerate(points):
         tokens = torch.from_numpy(bundle.user_model.user_tokens(coordinates.code(z)))
-        true = pair_margins(run, pairs, policy.score_tokens(pairs, tokens, 8), reference)
+        true = pair_margins(run, pairs, policy.score_tokens(pairs, tokens, 8), reference).numpy()
         if exact or number == 0:
             assert table.margins(z) == pytest.approx(true, abs=1e-3)
         else:

@@ -26,8 +26,8 @@ from idiolect_training.data.preferences import index_users
 from idiolect_training.errors import BadPreference, CheckpointMismatch, Diverged
 from idiolect_training.evaluate.evaluate import evaluate
 from idiolect_training.export.bundle import export
-from idiolect_training.fit.batch import CHOSEN, PROMPT, REJECTED, collate, shuffled, tokenize
-from idiolect_training.fit.loop import BEST, CHECKPOINT, fit, restore
+from idiolect_training.fit.batch import CHOSEN, PROMPT, REJECTED, Pair, collate, shuffled, tokenize
+from idiolect_training.fit.loop import BEST, CHECKPOINT, _accuracy, fit, restore
 from idiolect_training.fit.policy import Policy
 from idiolect_training.fit.run_log import LOG, read_curve
 from tests.live import ROOT
@@ -198,6 +198,17 @@ def test_early_stop_keeps_the_best_step(tmp_path, model):
     with safe_open(tmp_path / "out" / BEST, framework="pt") as file:
         assert int(file.metadata()["step"]) == 1 + accuracies.index(max(accuracies))
     restore(run, tmp_path / "out")
+
+
+@pytest.mark.parametrize(("normalized", "expected"), [(False, 1.0), (True, 0.0)])
+def test_early_stop_goes_by_the_margins_of_the_run(tmp_path, model, normalized, expected):
+    """Longer chosen replies that gained more in all and less a token: right only for a run that counts replies."""
+    run = tiny_run(tmp_path, model, length_normalized=normalized)
+    policy = Policy(run, n_users=2)
+    pairs = [Pair(0, 1, (1, 4), (5,) * 40, (6,) * 2, 1)]
+    gained = torch.tensor([[10.0, 1.0]])
+    reference = policy.score(pairs, [1], 1, "score") - gained
+    assert _accuracy(run, policy, pairs, reference) == expected
 
 
 def test_a_diverging_run_stops_and_keeps_its_last_checkpoint(tmp_path, model):

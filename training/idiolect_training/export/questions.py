@@ -24,8 +24,8 @@ from idiolect.votes import Belief, Likelihood, Votes
 from idiolect_training.config import RunConfig
 from idiolect_training.data.preferences import Preference
 from idiolect_training.errors import BadRunConfig
-from idiolect_training.evaluate.evaluate import pair_margins
 from idiolect_training.fit.batch import Pair, tokenize
+from idiolect_training.fit.loss import pair_margins
 from idiolect_training.fit.policy import Policy
 
 Floats = NDArray[np.float64]
@@ -106,7 +106,9 @@ def margin_table(run: RunConfig, policy: Policy, pairs: Sequence[Pair], coordina
 
     def margins(z: Floats) -> Floats:
         tokens = torch.from_numpy(user_model.user_tokens(coordinates.code(z)))
-        return pair_margins(run, pairs, policy.score_tokens(pairs, tokens, 2 * run.batch_pairs), reference)
+        logps = policy.score_tokens(pairs, tokens, 2 * run.batch_pairs)
+        found: Floats = pair_margins(run, pairs, logps, reference).double().numpy()
+        return found
 
     if policy.users.basis()[0] == "cluster":
         each = [margins(np.eye(n)[k]) for k in tqdm(range(n), desc="margins", disable=None)]
