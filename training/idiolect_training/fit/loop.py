@@ -16,7 +16,6 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import reduce
 from torch import Tensor
-from tqdm import tqdm
 
 from idiolect.chat import chat_layout
 from idiolect_training.config import RunConfig
@@ -29,6 +28,7 @@ from idiolect_training.fit.checkpoint import load_checkpoint, save_checkpoint
 from idiolect_training.fit.loss import mix, nll_loss, pair_margins, preference_loss, reply_lengths
 from idiolect_training.fit.policy import Policy
 from idiolect_training.fit.run_log import Curve
+from idiolect_training.progress import Progress
 from idiolect_training.users.cluster_start import cluster_logits, cluster_words
 
 log = logging.getLogger(__name__)
@@ -98,7 +98,7 @@ def fit(run: RunConfig, out: Path) -> Policy:  # noqa: C901
         (out / USERS).write_text(json.dumps(user_rows, indent=2) + "\n")
     with (
         Curve(out, run.log_with if chief else (), done, chief) as curve,
-        tqdm(total=n_steps, initial=done, desc="fit", unit="step", disable=None if chief else True) as bar,
+        Progress("fit", n_steps, done) as progress,
     ):
         for step, batch in _batches(run, pairs):
             if step <= done:
@@ -124,8 +124,7 @@ def fit(run: RunConfig, out: Path) -> Policy:  # noqa: C901
                     save_checkpoint(out / BEST, step, identity, lora | shared, policy.rows, optimizer)
             n_tokens = sum(pair.n_tokens for pair in batch)
             curve.add(record, tokens_per_s=n_tokens / (time.monotonic() - began))
-            bar.update()
-            bar.set_postfix(loss=f"{outcome.loss:.3f}")
+            progress.advance(n_tokens, loss=outcome.loss)
             if chief and (step % run.checkpoint_steps == 0 or step == n_steps):
                 save_checkpoint(out / CHECKPOINT, step, identity, lora | shared, policy.rows, optimizer)
     PartialState().wait_for_everyone()

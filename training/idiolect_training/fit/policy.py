@@ -12,7 +12,6 @@ from accelerate import PartialState
 from peft import LoraConfig as PeftLora
 from peft import PeftModel, get_peft_model
 from torch import Tensor
-from tqdm import tqdm
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from idiolect.base_model import identify
@@ -23,6 +22,7 @@ from idiolect_training.fit.adapter import check_lora
 from idiolect_training.fit.base import load, logits_at, masks, read_config
 from idiolect_training.fit.batch import Batch, Pair, collate
 from idiolect_training.fit.reference_cache import ReferenceCache
+from idiolect_training.progress import progress
 from idiolect_training.users.user_models import ClusterUsers, build_user_table
 
 
@@ -168,7 +168,7 @@ class Policy:
             distinct.setdefault((rows and rows[place], pair.prompt_ids, replies), []).append(place)
         groups = sorted(distinct.values(), key=lambda places: pairs[places[0]].n_tokens)
         logps = torch.zeros(len(pairs), 2)
-        for start in tqdm(range(0, len(groups), batch_pairs), desc=desc, disable=None):
+        for start in progress(range(0, len(groups), batch_pairs), desc):
             chunk = groups[start : start + batch_pairs]
             firsts = [places[0] for places in chunk]
             user_tokens = None if rows is None else self.user_tokens([rows[place] for place in firsts])

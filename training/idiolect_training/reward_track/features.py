@@ -15,13 +15,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 from transformers import AutoTokenizer
 
 from idiolect.base_model import identify
 from idiolect.chat import prompt_ids, reply_ids
 from idiolect_training.demo_model import resolve
 from idiolect_training.fit.base import load, logits_at
+from idiolect_training.progress import progress
 
 Array = NDArray[np.float32]
 
@@ -101,11 +101,9 @@ class _Encoder:
         """Places in `texts` and their values, a batch at a time; texts of like length share a batch."""
         split = [self._tokenize(text) for text in texts]
         order = sorted(range(len(split)), key=lambda place: sum(map(len, split[place])), reverse=True)
-        with tqdm(total=sum(len(prompt) + len(reply) for prompt, reply in split), desc="features", unit="tok") as bar:
-            for start in range(0, len(order), BATCH):
-                batch = order[start : start + BATCH]
-                yield batch, self._forward([split[place] for place in batch])
-                bar.update(sum(len(part) for place in batch for part in split[place]))
+        for start in progress(range(0, len(order), BATCH), "features"):
+            batch = order[start : start + BATCH]
+            yield batch, self._forward([split[place] for place in batch])
 
     def _tokenize(self, text: Text) -> tuple[list[int], list[int]]:
         turns = [{"role": "user", "content": text.prompt}]
