@@ -57,6 +57,11 @@ EXPERIMENTS = (
             ),
             Line("C6", "Is a byte of an erased user left?", (at_most("found", 0),)),
             Line(
+                "M2-train",
+                "Are the trainer's log-probabilities the model's own, for each architecture?",
+                (at_least("architectures", 12), at_most("worst_difference_nats/*", 1e-4)),
+            ),
+            Line(
                 "R1",
                 "Does a wheel serve beside an application with folders of the same names?",
                 (at_least("served", 1), at_least("packages_from_the_wheel", 4)),

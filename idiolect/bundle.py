@@ -27,7 +27,6 @@ from idiolect.errors import (
     BundleShapeMismatch,
     UserCodeError,
 )
-from idiolect.layout import Layout
 from idiolect.manifest import (
     MANIFEST,
     AdapterWeights,
@@ -39,6 +38,7 @@ from idiolect.manifest import (
     MergedWeights,
     UserModelShape,
 )
+from idiolect.prompt.layout import Layout
 from idiolect.user_model import Array, UserModel
 from idiolect.votes import Votes
 

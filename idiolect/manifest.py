@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from idiolect.errors import BundleCorrupt, BundleFormatUnsupported, BundleMissing
-from idiolect.layout import Layout
+from idiolect.prompt.layout import Layout
 from idiolect.user_model import Kind
 
 MANIFEST = "manifest.json"

@@ -7,7 +7,7 @@ from statistics import mean
 
 import numpy as np
 
-from idiolect.chat import encode, prompt_ids
+from idiolect.prompt.chat import encode, prompt_ids
 from idiolect_client import Client
 from idiolect_client.request import Options
 from idiolect_training.data.everyday import read

@@ -18,8 +18,8 @@ from safetensors.numpy import load_file, save_file
 from bench.load import one_process
 from bench.load.load import Body
 from idiolect.bundle import Bundle, write_bundle
-from idiolect.layout import Placement
 from idiolect.manifest import AdapterWeights
+from idiolect.prompt.layout import Placement
 from idiolect.user_model import UserModel
 from idiolect_server.engine.launch import CPU_STEP_TOKENS, FEW_CORES, INTEL_OPENMP
 from idiolect_server.store import keyspace

@@ -25,7 +25,7 @@ from bench.load.load import Body, drive, everyone, full, paired, uniform
 from bench.load.sides import chat_body, conversation, generate_body, many_users, ours, vllm_serve, write_idle_adapter
 from bench.results import provenance, record
 from idiolect.bundle import Bundle
-from idiolect.chat import place
+from idiolect.prompt.chat import place
 from idiolect_training.demo_model import demo_model
 from tests.live import DEMO_BUNDLE, ROOT
 

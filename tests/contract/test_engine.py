@@ -11,7 +11,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from idiolect.bundle import Bundle
-from idiolect.layout import Layout
+from idiolect.prompt.layout import Layout
 from idiolect_server.admission import Admission
 from idiolect_server.engine.base import Adapter, Engine, EngineConfig, Sampling
 from idiolect_server.errors import PromptTooLong

@@ -14,9 +14,9 @@ import torch
 from safetensors.torch import load_file
 
 from idiolect.bundle import Bundle
-from idiolect.chat import prompt_ids
-from idiolect.layout import Layout
 from idiolect.merge import merge_bundle
+from idiolect.prompt.chat import prompt_ids
+from idiolect.prompt.layout import Layout
 from idiolect_server.engine.base import Adapter, Chunk, EngineConfig, Sampling
 from idiolect_server.engine.injection import INJECTIONS
 from idiolect_server.engine.launch import INTEL_OPENMP

@@ -13,8 +13,8 @@ from safetensors.numpy import save_file
 from idiolect.bank import Bank, Question
 from idiolect.bundle import Bundle, write_bundle
 from idiolect.errors import BundleError
-from idiolect.layout import Layout
 from idiolect.manifest import AdapterWeights, BaseModelIdentity
+from idiolect.prompt.layout import Layout
 from idiolect.user_model import UserModel
 from idiolect.votes import Likelihood
 

@@ -5,8 +5,10 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
+from idiolect.base_model import identify
 from idiolect.bundle import Bundle, write_bundle
-from idiolect.layout import Layout
+from idiolect.prompt.layout import Layout
+from idiolect_training.demo_model import demo_model
 
 ADAPTER = "adapter/adapter_model.safetensors"
 LAYOUT = Layout(placement="after_system", bos_id=1, opening="<|im_start|>user", folds_system=False, end_id=2)
@@ -25,7 +27,7 @@ def second_bundle(bundle: Bundle, path: Path, layout: Layout = LAYOUT) -> Bundle
     assert manifest.weights.kind == "adapter"
     return write_bundle(
         path,
-        base_model=manifest.base_model,
+        base_model=identify(demo_model(), layout.format_version),
         layout=layout,
         user_model=bundle.user_model,
         user_ids=list(bundle.user_ids),

@@ -11,7 +11,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from idiolect.bundle import Bundle
-from idiolect.layout import Layout
+from idiolect.prompt.layout import Layout
 from tests.parts.second_bundle import second_bundle
 from tests.parts.service import Service, service
 from tests.parts.small_engine import LONGEST, SmallEngine

@@ -1,4 +1,7 @@
-"""One run, stated in full: YAML in, unknown keys refused, the resolved form saved with the weights."""
+"""One run, stated in full: YAML in, unknown keys refused, the resolved form saved with the weights.
+
+Imported without torch, so that a run that cannot begin is refused at once.
+"""
 
 import json
 import logging
@@ -8,15 +11,17 @@ from typing import Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from idiolect.layout import Placement
 from idiolect.manifest import ClusterName, Decoding
+from idiolect.prompt.layout import Placement
 from idiolect_training.data.formats import Format, read_format
 from idiolect_training.data.lines import BadLines, some
 from idiolect_training.data.preferences import Preference
 from idiolect_training.data.split import By, overlap, split
 from idiolect_training.errors import BadRunConfig
-from idiolect_training.fit.loss import Objective
-from idiolect_training.users.user_models import Individual, Uniform, UserModelConfig
+from idiolect_training.users.config import Individual, Uniform, UserModelConfig
+
+Objective = Literal["sigmoid", "robust", "hinge", "ipo"]
+"""The preference loss: idiolect_training.fit.loss."""
 
 log = logging.getLogger(__name__)
 
@@ -26,9 +31,11 @@ class _Strict(BaseModel):
 
 
 class LoraConfig(_Strict):
-    rank: int = Field(default=8, ge=1, le=1024)
+    rank: int = Field(default=8, ge=1, le=512)
+    """At most what vLLM serves; it has kernels for some ranks, and the server takes the next one."""
     alpha: int = Field(default=16, ge=1)
     target_modules: tuple[str, ...] = Field(default=("q_proj", "k_proj", "v_proj", "o_proj"), min_length=1)
+    """Names of linear layers of the base model, without `all-linear` and other patterns."""
 
 
 class SplitConfig(_Strict):

@@ -43,3 +43,9 @@ class JudgeUnavailable(IdiolectError):
     """The judge's endpoint cannot be asked, or there is nothing to ask it."""
 
     code = "judge_unavailable"
+
+
+class BaseModelUnsupported(IdiolectError):
+    """The trainer does not know the base model's architecture, or does not compute what the model itself computes."""
+
+    code = "base_model_unsupported"

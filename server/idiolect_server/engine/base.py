@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from idiolect.layout import Layout
+from idiolect.prompt.layout import Layout
 from idiolect_server.engine.conversation import Conversations
 from idiolect_server.prompt import Placed, UserTokens
 

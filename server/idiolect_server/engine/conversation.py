@@ -8,9 +8,9 @@ from typing import Any
 
 from jinja2 import TemplateError
 
-from idiolect.chat import place_text, render
-from idiolect.chat_layout import prove
-from idiolect.layout import Layout
+from idiolect.prompt.chat import place_text, render
+from idiolect.prompt.layout import Layout
+from idiolect.prompt.template import prove
 from idiolect_server.errors import RequestError
 from idiolect_server.prompt import Placed, UserTokens
 

@@ -21,10 +21,10 @@ from vllm.renderers.online_renderer import OnlineRenderer
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
-from idiolect.chat import offset, stop_ids
 from idiolect.errors import IdiolectError
-from idiolect.layout import Layout
-from idiolect.profile import with_profile
+from idiolect.prompt.chat import offset, stop_ids
+from idiolect.prompt.layout import Layout
+from idiolect.prompt.profile import with_profile
 from idiolect_server.errors import EngineDead, RequestError, first_problem
 from idiolect_server.prompt import Placed, UserTokens
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from idiolect.bundle import Bundle
-from idiolect.layout import Layout
+from idiolect.prompt.layout import Layout
 from idiolect_server.engine.base import Adapter, ChatApi
 from idiolect_server.users.learner import Learner
 from idiolect_server.users.personalizer import Personalizer

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request, Response
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from idiolect.errors import IdiolectError
-from idiolect.profile import with_profile
+from idiolect.prompt.profile import with_profile
 from idiolect_server.engine.base import Sampling
 from idiolect_server.errors import PromptTooLong, StoreUnavailable, body
 from idiolect_server.reply import Asked, Reply

@@ -14,11 +14,11 @@ from idiolect.errors import BundleCorrupt, BundleMissing, BundleShapeMismatch, I
 from idiolect.inference import Gaussian, Mixture, next_question
 from idiolect.votes import Likelihood, Votes
 from idiolect_training.data.preferences import index_users
-from idiolect_training.evaluate.evaluate import pair_margins
 from idiolect_training.export.bundle import export
 from idiolect_training.export.questions import Coordinates, choose, fit_likelihood, margin_table
 from idiolect_training.fit.batch import tokenize
 from idiolect_training.fit.loop import fit
+from idiolect_training.fit.loss import pair_margins
 from tests.parts.tiny import tiny_model, tiny_run
 
 USERS = {"long": 1, "short": 2}
@@ -40,6 +40,7 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return run, policy, export(run, policy, USERS, folder / "bundle")
 
 
+@pytest.mark.slow
 def test_the_table_holds_what_the_policy_says(trained):
     """Clusters: at every vertex exactly. Others: at the generic user exactly, and near at the trained ones."""
     run, policy, bundle = trained
@@ -55,7 +56,7 @@ def test_the_table_holds_what_the_policy_says(trained):
         points, exact = np.concatenate([np.zeros((1, table.slopes.shape[1])), coordinates.points]), False
     for number, z in enumerate(points):
         tokens = torch.from_numpy(bundle.user_model.user_tokens(coordinates.code(z)))
-        true = pair_margins(run, pairs, policy.score_tokens(pairs, tokens, 8), reference)
+        true = pair_margins(run, pairs, policy.score_tokens(pairs, tokens, 8), reference).numpy()
         if exact or number == 0:
             assert table.margins(z) == pytest.approx(true, abs=1e-3)
         else:
@@ -178,6 +179,7 @@ def test_temperature_and_noise_are_found_again():
     assert found.noise == pytest.approx(0.1, abs=0.05)
 
 
+@pytest.mark.slow
 def test_the_votes_of_unlike_users_are_not_taken_for_noise():
     """Forty users at random points: had they all stood at the mean, their votes would be coins."""
     rng = np.random.default_rng(1)

@@ -91,6 +91,7 @@ def test_a_copy_of_the_base_model_serves_once_it_is_accepted(bundle: Path, copie
     assert prepared(bundle, copies["bf16"], tmp_path / "cache", merged_here=False).model == str(copies["bf16"])
 
 
+@pytest.mark.slow
 def test_what_is_merged_into_a_copy_is_not_taken_for_what_is_merged_into_the_base(
     bundle: Path, copies: dict[str, Path], model_path: Path, tmp_path: Path
 ):
@@ -119,6 +120,7 @@ def test_nothing_is_merged_into_quantized_weights(bundle: Path, copies: dict[str
         prepared(bundle, quantized, tmp_path / "cache", adapter="merged")
 
 
+@pytest.mark.slow
 def test_a_bundle_that_carries_its_model_needs_no_copy(bundle: Path, model_path: Path, tmp_path: Path):
     merge_bundle(Bundle.read(bundle), model_path, tmp_path / "merged")
     with pytest.raises(BaseModelMismatch, match="carries its own merged model"):

@@ -5,10 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
-from idiolect.chat import place
-from idiolect.chat_layout import chat_layout
 from idiolect.errors import LayoutError
-from idiolect.layout import Layout
+from idiolect.prompt.chat import place
+from idiolect.prompt.layout import Layout
+from idiolect.prompt.template import chat_layout
 
 AFTER_SYSTEM = Layout(placement="after_system", anchor=(1, 9), bos_id=1)
 AFTER_BOS = Layout(placement="after_bos", anchor=(1, 9), bos_id=1)

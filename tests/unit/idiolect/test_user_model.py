@@ -6,7 +6,8 @@ import torch
 from pydantic import TypeAdapter
 
 from idiolect.errors import UserCodeError
-from idiolect_training.users.user_models import UserModelConfig, build_user_table, to_numpy
+from idiolect_training.users.config import UserModelConfig
+from idiolect_training.users.user_models import build_user_table, to_numpy
 
 VOCABULARY = torch.randn(200, 8, generator=torch.Generator().manual_seed(0))
 N_USERS = 5

@@ -13,15 +13,14 @@ LONG = {
     "training/idiolect_training/fit/loop.py": "a run reads from top to bottom",
     "bench/learning/new_users.py": "to be split when the benchmarks get a room of their own",
     "bench/people/real_people.py": "to be split when the benchmarks get a room of their own",
-    "bench/trainer/trainer_cost.py": "to be split when the benchmarks get a room of their own",
     "tests/integration/test_bad_input.py": "one list of hostile inputs against one server",
     "tests/integration/test_learning.py": "one server, whose start takes longer than all the tests",
     "tests/parts/chat_templates.py": "one template after another, side by side",
     "tests/unit/client/test_client.py": "one scripted server for every way in which a call can end",
-    "tests/unit/training/test_formats.py": "seven published forms, a section each",
+    "tests/unit/training/data/test_formats.py": "seven published forms, a section each",
     "tests/unit/training/test_training.py": "one tiny model, whose making takes longer than most tests",
 }
-CROWDED: dict[str, str] = {"idiolect": "to be split: what a prompt is made of gets a folder of its own"}
+CROWDED: dict[str, str] = {}
 
 
 def sources() -> list[Path]:

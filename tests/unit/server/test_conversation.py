@@ -6,7 +6,7 @@ import threading
 import pytest
 from transformers import AutoTokenizer
 
-from idiolect.layout import Layout
+from idiolect.prompt.layout import Layout
 from idiolect_server.engine.conversation import MAX_INLINE_CHARACTERS, Conversations
 from idiolect_server.errors import RequestError
 from idiolect_training.demo_model import demo_model

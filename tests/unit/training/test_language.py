@@ -56,6 +56,7 @@ def command(*arguments: object) -> None:
     app(list(map(str, arguments)), standalone_mode=False)
 
 
+@pytest.mark.slow
 def test_prompts_of_another_source_are_asked_and_their_replies_measured(tmp_path, run_file):
     command("train", run_file, "--out", tmp_path / "out")
     evaluation = json.loads((tmp_path / "out" / "evaluation.json").read_text())
@@ -65,6 +66,7 @@ def test_prompts_of_another_source_are_asked_and_their_replies_measured(tmp_path
     assert {reply["chat"][-1]["content"] for reply in replies} == {"Why?", "Where to?"}
 
 
+@pytest.mark.slow
 def test_export_refuses_users_who_loop_unless_told_otherwise(tmp_path, run_file):
     out, bundle = tmp_path / "out", tmp_path / "out" / "bundle"
     with pytest.raises(CheckpointMismatch, match="not a run folder"):
@@ -86,6 +88,7 @@ def test_export_refuses_users_who_loop_unless_told_otherwise(tmp_path, run_file)
         command("export", run_file, "--out", out)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", [None, "\n  \n"])
 def test_prompts_that_cannot_be_read_are_an_error_of_the_run(tmp_path, run_file, content):
     file = tmp_path / "prompts.txt"

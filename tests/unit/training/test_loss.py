@@ -5,12 +5,24 @@ import math
 import pytest
 import torch
 
-from idiolect_training.fit.loss import margins, mix, nll_loss, preference_loss
+from idiolect_training.config import RunConfig
+from idiolect_training.fit.batch import Pair
+from idiolect_training.fit.loss import margins, mix, nll_loss, pair_margins, preference_loss
 
 
 def test_a_worked_margin():
     logps, reference = torch.tensor([[-10.0, -14.0]]), torch.tensor([[-11.0, -13.0]])
     assert margins(logps, reference).item() == 2.0  # (-10 + 11) - (-14 + 13)
+
+
+def test_margins_of_a_run_are_of_a_reply_or_of_a_token():
+    """40 tokens from -100 to -90, against 2 from -10 to -9: more in all, less a token."""
+    pairs = [Pair(0, 0, (1,), (5,) * 40, (6,) * 2, 0)]
+    logps, reference = torch.tensor([[-90.0, -9.0]]), torch.tensor([[-100.0, -10.0]])
+    run = RunConfig(train="pairs.jsonl")
+    assert pair_margins(run, pairs, logps, reference).item() == 9.0
+    normalized = run.model_copy(update={"length_normalized": True})
+    assert pair_margins(normalized, pairs, logps, reference).item() == pytest.approx(-0.25)
 
 
 def test_swapping_a_pair_negates_its_margin():

@@ -118,6 +118,7 @@ def test_surface_counts():
     assert np.isfinite(surface(texts)).all()
 
 
+@pytest.mark.slow
 def test_encodings_do_not_depend_on_company_and_are_kept_on_disk(model_path, tmp_path, monkeypatch):
     short, long = Text("Why is the sky blue?", "Scattering."), Text("Tell a joke.", "A man walks into a bar. " * 12)
     alone = encode([short], tmp_path / "a.sqlite", str(model_path))

@@ -81,6 +81,7 @@ def test_few_users_are_each_alone():
     assert len(group(np.eye(3), 2, 0)) == 3
 
 
+@pytest.mark.slow
 def test_a_run_that_starts_from_votes_is_restored_whole(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("IDIOLECT_CACHE_DIR", str(tmp_path / "cache"))
     user_model = {"kind": "cluster", "n_user_tokens": 2, "n_clusters": 3, "start": "votes"}

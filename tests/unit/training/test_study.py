@@ -7,7 +7,7 @@ import pytest
 import torch
 import yaml
 
-from idiolect.chat import place
+from idiolect.prompt.chat import place
 from idiolect_cli.main import app
 from idiolect_training.errors import CheckpointMismatch
 from idiolect_training.evaluate.replies import GENERIC, _decode, generate

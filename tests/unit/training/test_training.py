@@ -26,8 +26,8 @@ from idiolect_training.data.preferences import index_users
 from idiolect_training.errors import BadPreference, CheckpointMismatch, Diverged
 from idiolect_training.evaluate.evaluate import evaluate
 from idiolect_training.export.bundle import export
-from idiolect_training.fit.batch import CHOSEN, PROMPT, REJECTED, collate, shuffled, tokenize
-from idiolect_training.fit.loop import BEST, CHECKPOINT, fit, restore
+from idiolect_training.fit.batch import CHOSEN, PROMPT, REJECTED, Pair, collate, shuffled, tokenize
+from idiolect_training.fit.loop import BEST, CHECKPOINT, _accuracy, fit, restore
 from idiolect_training.fit.policy import Policy
 from idiolect_training.fit.run_log import LOG, read_curve
 from tests.live import ROOT
@@ -102,6 +102,7 @@ def test_untrained_policy_without_user_tokens_is_the_reference(tmp_path, model):
     assert torch.allclose(reference, bare, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_references_are_computed_once(tmp_path, model, monkeypatch):
     monkeypatch.setenv("IDIOLECT_CACHE_DIR", str(tmp_path / "cache"))
     run = tiny_run(tmp_path, model)
@@ -160,6 +161,7 @@ def test_every_setting_trains(tmp_path, model, changes):
     assert export(run, policy, {"long": 1, "short": 2}, tmp_path / "bundle").manifest.user_model.n_users == 2
 
 
+@pytest.mark.slow
 def test_eight_micro_batches_equal_one_batch(tmp_path, model):
     """B7: 8 x 1 equals 1 x 8."""
     weights = []
@@ -188,6 +190,7 @@ def test_two_processes_equal_one(tmp_path, model):
     assert [record["loss"] for record in one] == pytest.approx([record["loss"] for record in two], abs=1e-4)
 
 
+@pytest.mark.slow
 def test_early_stop_keeps_the_best_step(tmp_path, model):
     stop = {"share": 0.4, "every_steps": 1, "patience": 2}
     run = tiny_run(tmp_path, model, epochs=40, early_stop=stop)
@@ -198,6 +201,17 @@ def test_early_stop_keeps_the_best_step(tmp_path, model):
     with safe_open(tmp_path / "out" / BEST, framework="pt") as file:
         assert int(file.metadata()["step"]) == 1 + accuracies.index(max(accuracies))
     restore(run, tmp_path / "out")
+
+
+@pytest.mark.parametrize(("normalized", "expected"), [(False, 1.0), (True, 0.0)])
+def test_early_stop_goes_by_the_margins_of_the_run(tmp_path, model, normalized, expected):
+    """Longer chosen replies that gained more in all and less a token: right only for a run that counts replies."""
+    run = tiny_run(tmp_path, model, length_normalized=normalized)
+    policy = Policy(run, n_users=2)
+    pairs = [Pair(0, 1, (1, 4), (5,) * 40, (6,) * 2, 1)]
+    gained = torch.tensor([[10.0, 1.0]])
+    reference = policy.score(pairs, [1], 1, "score") - gained
+    assert _accuracy(run, policy, pairs, reference) == expected
 
 
 def test_a_diverging_run_stops_and_keeps_its_last_checkpoint(tmp_path, model):
@@ -277,6 +291,7 @@ def test_a_checkpoint_of_an_earlier_version_is_continued(tmp_path, model):
     assert upgraded({"no": "run"}) == {"no": "run"}
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_another_run_is_refused(tmp_path, model):
     run = tiny_run(tmp_path, model)
     fit(run, tmp_path / "out")
@@ -325,6 +340,7 @@ def test_the_bundle_repeats_the_trainer(tmp_path, model, kind):
         assert torch.allclose(ours[name], weight, atol=1e-6), name
 
 
+@pytest.mark.slow
 def test_merging_into_another_model_is_refused(tmp_path, model, model_path):
     run = tiny_run(tmp_path, model)
     fit(run, tmp_path / "out")

@@ -11,7 +11,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
-from idiolect.profile import with_profile
+from idiolect.prompt.profile import with_profile
 from idiolect.text import Printable, Text, UserId
 from idiolect_training.data.lines import BadLines, read_lines
 

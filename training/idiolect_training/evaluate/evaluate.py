@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from idiolect_training.config import RunConfig
@@ -20,7 +19,7 @@ from idiolect_training.evaluate.metrics import accuracy_by_user, calibration, su
 from idiolect_training.evaluate.replies import Reply, generate
 from idiolect_training.evaluate.reply_style import style
 from idiolect_training.fit.batch import Pair, tokenize
-from idiolect_training.fit.loss import margins
+from idiolect_training.fit.loss import pair_margins
 from idiolect_training.fit.policy import Policy
 
 MAX_CONFUSED_USERS = 12
@@ -49,7 +48,9 @@ def evaluate(run: RunConfig, policy: Policy, user_rows: dict[str, int]) -> tuple
     else:
         own = policy.score(pairs, [pair.row for pair in pairs], size, "own tokens")
         generic = own if not user_rows else policy.score(pairs, [0] * len(pairs), size, "generic tokens")
-    own_margins, generic_margins = (pair_margins(run, pairs, logps, reference) for logps in (own, generic))
+    own_margins, generic_margins = (
+        pair_margins(run, pairs, logps, reference).double().numpy() for logps in (own, generic)
+    )
 
     accuracy, generic_accuracy = accuracy_by_user(ids, own_margins), accuracy_by_user(ids, generic_margins)
     counts = Counter(ids)
@@ -82,7 +83,8 @@ def evaluate(run: RunConfig, policy: Policy, user_rows: dict[str, int]) -> tuple
         },
     }
     if few:
-        confused = [accuracy_by_user(ids, pair_margins(run, pairs, logps, reference)) for logps in by_row[1:]]
+        everybody = [pair_margins(run, pairs, logps, reference).double().numpy() for logps in by_row[1:]]
+        confused = [accuracy_by_user(ids, each) for each in everybody]
         result["confusion"] = {"users": users, "accuracy": [[row.get(user) for user in users] for row in confused]}
     replies = generate(run, policy, user_rows, preferences)
     if replies:
@@ -106,12 +108,3 @@ def _everybody(policy: Policy, pairs: Sequence[Pair], rows: Sequence[int], batch
     found = found.reshape(len(rows), -1, 2)[:, np.searchsorted(kept, place)]
     swapped = torch.tensor([pairs[n].chosen_ids != p.chosen_ids for n, p in zip(place, pairs, strict=True)])
     return torch.where(swapped[:, None], found.flip(-1), found)
-
-
-def pair_margins(run: RunConfig, pairs: Sequence[Pair], logps: Tensor, reference: Tensor) -> NDArray[np.float64]:
-    """Margins [n] as the run's objective sees them."""
-    if run.length_normalized:
-        lengths = torch.tensor([(len(pair.chosen_ids), len(pair.rejected_ids)) for pair in pairs])
-        logps, reference = logps / lengths, reference / lengths
-    found: NDArray[np.float64] = margins(logps, reference).double().numpy()
-    return found

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from statistics import mean
 from typing import Any
 
-from idiolect.chat import prompt_ids, reply_ids
+from idiolect.prompt.chat import prompt_ids, reply_ids
 from idiolect_training.errors import LoopingReplies
 from idiolect_training.evaluate.replies import GENERIC, Reply
 from idiolect_training.fit.batch import Pair

@@ -9,15 +9,15 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 from transformers import LogitsProcessor
 
-from idiolect.chat import end_id, place
 from idiolect.manifest import Decoding
+from idiolect.prompt.chat import end_id, place
 from idiolect_training.config import GenerateConfig, RunConfig
 from idiolect_training.data.preferences import Preference
 from idiolect_training.errors import BadRunConfig
 from idiolect_training.fit.policy import Policy
+from idiolect_training.progress import progress
 
 Chat = list[dict[str, str]]
 
@@ -61,7 +61,7 @@ def generate(
     asked.sort(key=lambda item: len(json.dumps(item[3])))
     size = 4 * run.batch_pairs
     replies = []
-    for start in tqdm(range(0, len(asked), size), desc="replies", disable=None):
+    for start in progress(range(0, len(asked), size), "replies"):
         chunk = asked[start : start + size]
         placed = [place(chat, policy.layout, policy.tokenizer) for *_, chat in chunk]
         tokens = policy.user_tokens([row for _, row, _, _ in chunk])

@@ -13,7 +13,6 @@ from typing import cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from idiolect.bank import Bank, Message, Question, population
 from idiolect.inference import Gaussian, Prior
@@ -23,9 +22,10 @@ from idiolect.votes import Belief, Likelihood, Votes
 from idiolect_training.config import RunConfig
 from idiolect_training.data.preferences import Preference
 from idiolect_training.errors import BadRunConfig
-from idiolect_training.evaluate.evaluate import pair_margins
 from idiolect_training.fit.batch import Pair, tokenize
+from idiolect_training.fit.loss import pair_margins
 from idiolect_training.fit.policy import Policy
+from idiolect_training.progress import progress
 
 Floats = NDArray[np.float64]
 
@@ -106,16 +106,18 @@ def margin_table(run: RunConfig, policy: Policy, pairs: Sequence[Pair], coordina
 
     def margins(z: Floats) -> Floats:
         tokens = torch.from_numpy(user_model.user_tokens(coordinates.code(z)))
-        return pair_margins(run, pairs, policy.score_tokens(pairs, tokens, 2 * run.batch_pairs), reference)
+        logps = policy.score_tokens(pairs, tokens, 2 * run.batch_pairs)
+        found: Floats = pair_margins(run, pairs, logps, reference).double().numpy()
+        return found
 
     if policy.users.basis()[0] == "cluster":
-        each = [margins(np.eye(n)[k]) for k in tqdm(range(n), desc="margins", disable=None)]
+        each = [margins(np.eye(n)[k]) for k in progress(range(n), "margins")]
         return Votes.of(np.stack(each, axis=1))
     offsets = margins(np.zeros(n))
     scale = np.maximum(coordinates.points.std(0), 1e-6)
     slopes = [
         (margins(scale[j] * np.eye(n)[j]) - margins(-scale[j] * np.eye(n)[j])) / (2 * scale[j])
-        for j in tqdm(range(n), desc="margins", disable=None)
+        for j in progress(range(n), "margins")
     ]
     return Votes.of(np.stack(slopes, axis=1), offsets)
 

@@ -22,9 +22,9 @@ from jinja2 import TemplateError
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from idiolect.chat import place, reply_ids
 from idiolect.errors import IdiolectError
-from idiolect.layout import Layout
+from idiolect.prompt.chat import place, reply_ids
+from idiolect.prompt.layout import Layout
 from idiolect_training.data.end_mark import end_marks, without_mark
 from idiolect_training.data.lines import BadLines, judge, some
 from idiolect_training.data.preferences import Preference

@@ -16,7 +16,6 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import reduce
 from torch import Tensor
-from tqdm import tqdm
 
 from idiolect_training.config import RunConfig
 from idiolect_training.data.lines import some
@@ -26,9 +25,10 @@ from idiolect_training.demo_model import cache_dir
 from idiolect_training.errors import CheckpointMismatch, Diverged
 from idiolect_training.fit.batch import Pair, shuffled, tokenize
 from idiolect_training.fit.checkpoint import load_checkpoint, save_checkpoint
-from idiolect_training.fit.loss import margins, mix, nll_loss, preference_loss
+from idiolect_training.fit.loss import mix, nll_loss, pair_margins, preference_loss, reply_lengths
 from idiolect_training.fit.policy import Policy
 from idiolect_training.fit.run_log import Curve
+from idiolect_training.progress import Progress
 from idiolect_training.users.cluster_start import cluster_logits, cluster_words
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ EXPLODED = 20.0
 def fit(run: RunConfig, out: Path) -> Policy:  # noqa: C901
     """Train `run` into the folder `out`, resuming from its checkpoint if there is one.
 
-    Raises BadPreference, CheckpointMismatch, Diverged.
+    Raises BadPreference, BadRunConfig, BaseModelUnsupported, CheckpointMismatch, Diverged.
     """
     # 1. Data: who said what, and which row each user has.
     preferences, _ = run.data()
@@ -77,7 +77,9 @@ def fit(run: RunConfig, out: Path) -> Policy:  # noqa: C901
         *(sum(p.numel() for p in ps.values()) for ps in (lora, shared)), policy.rows.width,
     )  # fmt: skip
 
-    # 3. The reference never changes: score every pair once, or not even once if the cache has it.
+    # 3. The reference, once it is proved to be the model's own, never changes: every pair is scored once, or not even
+    # once if the cache has it.
+    policy.prove(pairs)
     reference = policy.reference(pairs, 2 * run.batch_pairs)
     watched_reference = policy.reference(watched, 2 * run.batch_pairs)
 
@@ -98,7 +100,7 @@ def fit(run: RunConfig, out: Path) -> Policy:  # noqa: C901
         (out / USERS).write_text(json.dumps(user_rows, indent=2) + "\n")
     with (
         Curve(out, run.log_with if chief else (), done, chief) as curve,
-        tqdm(total=n_steps, initial=done, desc="fit", unit="step", disable=None if chief else True) as bar,
+        Progress("fit", n_steps, done) as progress,
     ):
         for step, batch in _batches(run, pairs):
             if step <= done:
@@ -119,13 +121,12 @@ def fit(run: RunConfig, out: Path) -> Policy:  # noqa: C901
                 "lora_grad_norm": round(norm, 4),
             }
             if watch is not None and (step % watch.every_steps == 0 or step == n_steps):
-                record["held_out_accuracy"] = _accuracy(policy, watched, watched_reference, 2 * run.batch_pairs)
+                record["held_out_accuracy"] = _accuracy(run, policy, watched, watched_reference)
                 if chief and record["held_out_accuracy"] > curve.best:
                     save_checkpoint(out / BEST, step, identity, lora | shared, policy.rows, optimizer)
             n_tokens = sum(pair.n_tokens for pair in batch)
             curve.add(record, tokens_per_s=n_tokens / (time.monotonic() - began))
-            bar.update()
-            bar.set_postfix(loss=f"{outcome.loss:.3f}")
+            progress.advance(n_tokens, loss=outcome.loss)
             if chief and (step % run.checkpoint_steps == 0 or step == n_steps):
                 save_checkpoint(out / CHECKPOINT, step, identity, lora | shared, policy.rows, optimizer)
     PartialState().wait_for_everyone()
@@ -202,10 +203,8 @@ def _step(
         pairs = [batch[place] for place in places[micro]]
         here, weight = where[micro].to(policy.device), weights[micro].to(policy.device)
         logps = policy.pair_logps(pairs, policy.users(leaf[here]))
-        lengths = torch.tensor([(len(p.chosen_ids), len(p.rejected_ids)) for p in pairs], device=policy.device)
-        ref = reference[[pair.index for pair in pairs]].to(policy.device)
-        margin = margins(logps / lengths, ref / lengths) if run.length_normalized else margins(logps, ref)
-        nll = nll_loss(logps[:, 0], lengths[:, 0])
+        margin = pair_margins(run, pairs, logps, reference[[pair.index for pair in pairs]].to(policy.device))
+        nll = nll_loss(logps[:, 0], reply_lengths(pairs)[:, 0].to(policy.device))
         # Each user's prior is spread over the user's own comparisons: an epoch sums to one prior a user.
         prior = leaf[here].square().sum(-1) * run.prior / 2 / counts[term_rows[micro]].clamp(min=1).to(policy.device)
         loss = preference_loss(margin, run.objective, run.beta, run.label_smoothing) + run.nll_weight * nll + prior
@@ -260,11 +259,11 @@ def _batches(run: RunConfig, pairs: Sequence[Pair]) -> Iterator[tuple[int, list[
             yield step, batch
 
 
-def _accuracy(policy: Policy, pairs: Sequence[Pair], reference: Tensor, batch_pairs: int) -> float:
+def _accuracy(run: RunConfig, policy: Policy, pairs: Sequence[Pair], reference: Tensor) -> float:
     """Share of pairs whose owner's tokens rank `chosen` higher."""
     policy.model.eval()
-    logps = policy.score(pairs, [pair.row for pair in pairs], batch_pairs, "held out")
-    return round(float((margins(logps, reference) > 0).float().mean()), 5)
+    logps = policy.score(pairs, [pair.row for pair in pairs], 2 * run.batch_pairs, "held out")
+    return round(float((pair_margins(run, pairs, logps, reference) > 0).float().mean()), 5)
 
 
 def _schedule(step: int, n_steps: int, warmup_steps: int) -> float:

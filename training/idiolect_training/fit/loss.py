@@ -1,23 +1,41 @@
-"""Personalized preference losses: pure functions of log-probabilities.
+"""Personalized preference losses: pure functions of log-probabilities, and the margins of a run.
 
 A margin is Delta(x, y_w, y_l, u) of arXiv 2402.05133, equation 6: how much more than the reference the policy, seeing
 the user's tokens, prefers `chosen`. Definitions follow TRL's DPOTrainer, where TRL has them; tests compare with values
 worked out by hand.
 """
 
-from typing import Literal
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-Objective = Literal["sigmoid", "robust", "hinge", "ipo"]
+from idiolect_training.config import Objective, RunConfig
+from idiolect_training.fit.batch import Pair
 
 
 def margins(logps: Tensor, reference: Tensor) -> Tensor:
     """Implicit reward differences over beta, [B], of log-probabilities (chosen, rejected), [B, 2]."""
     ratios = logps - reference
     return ratios[:, 0] - ratios[:, 1]
+
+
+def pair_margins(run: RunConfig, pairs: Sequence[Pair], logps: Tensor, reference: Tensor) -> Tensor:
+    """Margins [B] of the pairs as the run takes them: a token when it is `length_normalized`, else a reply.
+
+    The one rule for loss, accuracy, early stop, evaluation and question bank. `logps` and `reference` are of whole
+    replies, [B, 2].
+    """
+    if run.length_normalized:
+        lengths = reply_lengths(pairs).to(logps.device)
+        logps, reference = logps / lengths, reference / lengths
+    return margins(logps, reference)
+
+
+def reply_lengths(pairs: Sequence[Pair]) -> Tensor:
+    """Tokens of (chosen, rejected), [B, 2]."""
+    return torch.tensor([(len(pair.chosen_ids), len(pair.rejected_ids)) for pair in pairs])
 
 
 def preference_loss(margin: Tensor, objective: Objective, beta: float, label_smoothing: float = 0.0) -> Tensor:

@@ -12,15 +12,18 @@ from accelerate import PartialState
 from peft import LoraConfig as PeftLora
 from peft import PeftModel, get_peft_model
 from torch import Tensor
-from tqdm import tqdm
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from idiolect.base_model import identify
-from idiolect.chat_layout import chat_layout
+from idiolect.prompt.template import chat_layout
 from idiolect_training.config import RunConfig
 from idiolect_training.demo_model import cache_dir, resolve
+from idiolect_training.errors import BaseModelUnsupported
+from idiolect_training.fit.adapter import check_lora
+from idiolect_training.fit.base import load, logits_at, masks, read_config
 from idiolect_training.fit.batch import Batch, Pair, collate
 from idiolect_training.fit.reference_cache import ReferenceCache
+from idiolect_training.progress import progress
 from idiolect_training.users.user_models import ClusterUsers, build_user_table
 
 
@@ -28,15 +31,19 @@ class Policy:
     """Everything with weights in a run, on this process's device."""
 
     def __init__(self, run: RunConfig, n_users: int, rows_folder: Path | None = None) -> None:
-        """`rows_folder` is where the users' rows live when the run wants them in a file."""
+        """`rows_folder` is where the users' rows live when the run wants them in a file.
+
+        Raises BaseModelUnsupported, and BadRunConfig for a LoRA that does not fit, before any weight is read.
+        """
         self.device: torch.device = PartialState().device
         path = resolve(run.model)
-        precision = {"auto": "bf16" if self.device.type == "cuda" else "fp32"}.get(run.precision, run.precision)
+        check_lora(run.lora, read_config(path))
+        auto = "bf16" if self.device.type == "cuda" else "fp32"
+        self.precision = auto if run.precision == "auto" else run.precision
         self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path)
-        self.layout = chat_layout(self.tokenizer, run.placement)  # before the weights: not every template has a place
-        base = AutoModelForCausalLM.from_pretrained(
-            path, dtype=torch.bfloat16 if precision == "bf16" else torch.float32, attn_implementation="sdpa"
-        )
+        # Before the weights: not every template has a place.
+        self.layout = chat_layout(self.tokenizer, run.placement, run.max_reply_tokens)
+        base = load(path, torch.bfloat16 if self.precision == "bf16" else torch.float32)
         if run.gradient_checkpointing:
             base.gradient_checkpointing_enable({"use_reentrant": False})
         torch.manual_seed(run.seed)  # PEFT draws the A matrices from the global generator
@@ -47,15 +54,17 @@ class Policy:
             task_type="CAUSAL_LM",
         )
         self.model: PeftModel = get_peft_model(base, lora)  # the matrices of the LoRA stay in fp32
-        vocabulary = base.get_input_embeddings().weight
+        embedding = base.get_input_embeddings()
+        with torch.no_grad():
+            # As the decoder takes them: Gemma scales its embeddings.
+            vocabulary = embedding(torch.arange(embedding.num_embeddings))
         self.users, self.rows = build_user_table(run.user_model, n_users, vocabulary, run.seed, rows_folder)
         self.n_user_tokens = run.user_model.n_user_tokens
         self.pad_id = self.tokenizer.pad_token_id or 0
         self.model.to(self.device)
         self.users.to(self.device)
-        self._cache = ReferenceCache(
-            cache_dir() / "reference.sqlite", identify(path, cache_dir=cache_dir()).fingerprint, precision
-        )
+        base_model = identify(path, cache_dir=cache_dir())
+        self._cache = ReferenceCache(cache_dir() / "reference.sqlite", base_model.fingerprint, self.precision)
 
     def lora_parameters(self) -> dict[str, torch.nn.Parameter]:
         """Trainable LoRA matrices by their PEFT name."""
@@ -74,8 +83,8 @@ class Policy:
         """Have the clusters' soft tokens start at these rows of the vocabulary, [K, T_u]; -1 stays as it is."""
         assert isinstance(self.users, ClusterUsers)
         known = (words >= 0).all(1)
-        embedding = self.model.get_input_embeddings().weight
-        self.users.clusters[known] = embedding[words[known].to(embedding.device)].to(self.users.clusters)
+        embedded = self.model.get_input_embeddings()(words[known].to(self.device))
+        self.users.clusters[known] = embedded.to(self.users.clusters)
 
     def token_logps(self, batch: Batch, user_tokens: Tensor | None) -> Tensor:
         """Log-probability of every reply token of the batch, [N].
@@ -88,14 +97,38 @@ class Policy:
         if user_tokens is not None:
             flat = user_tokens.reshape(-1, user_tokens.shape[-1]).to(embeds.dtype)
             embeds = embeds.masked_scatter(batch.user_mask[..., None], flat)
-        decoder = self.model.get_base_model()
+        base = self.model.get_base_model()
+        inputs = {"inputs_embeds": embeds, "attention_mask": masks(base, batch), "position_ids": batch.positions}
         with self.model.disable_adapter() if user_tokens is None else nullcontext():
-            hidden = decoder.model(
-                inputs_embeds=embeds, attention_mask=batch.visible(), position_ids=batch.positions, use_cache=False
-            ).last_hidden_state
-        # Logits only where a reply token is predicted: the vocabulary is the widest matrix of a small model.
-        logits = decoder.lm_head(hidden[batch.reply // 2, batch.source]).float()
+            logits, _ = logits_at(base, batch.reply // 2, batch.source, **inputs)
         return logits.gather(-1, batch.target[:, None])[:, 0] - logits.logsumexp(-1)
+
+    @torch.no_grad()
+    def prove(self, pairs: Sequence[Pair]) -> None:
+        """Compare the reference, on the shortest and the longest pair, with the model's own logits of each sequence.
+
+        Raises BaseModelUnsupported where they differ: what is trained would not be what the model is.
+        """
+        base = self.model.eval().get_base_model()
+        probe = [min(pairs, key=lambda pair: pair.n_tokens), max(pairs, key=lambda pair: pair.n_tokens)]
+        ours = self.token_logps(collate(probe, 0, self.pad_id), None)
+        own = []
+        for prompt, reply in (
+            (pair.prompt_ids, reply) for pair in probe for reply in (pair.chosen_ids, pair.rejected_ids)
+        ):
+            ids = torch.tensor([[*prompt, *reply]], device=self.device)
+            with self.model.disable_adapter():
+                logps = self.model(ids).logits[0, len(prompt) - 1 : -1].float().log_softmax(-1)
+            own.append(logps.gather(-1, ids[0, len(prompt) :, None])[:, 0])
+        difference = (ours - torch.cat(own)).abs()
+        # In bf16 single tokens differ by what rounding does to a logit; a wrong formula moves them all.
+        found, allowed = (difference.mean(), 0.1) if self.precision == "bf16" else (difference.max(), 1e-3)
+        if not found <= allowed:  # NaN is not
+            raise BaseModelUnsupported(
+                f"{base.config.architectures[0]}: the trainer's log-probabilities differ from the model's own "
+                f"by {found:.2g} nats a token, more than {allowed:g}",
+                hint="another base model; what would be trained is not what would be served",
+            )
 
     def pair_logps(self, pairs: Sequence[Pair], user_tokens: Tensor | None) -> Tensor:
         """Summed reply log-probabilities (chosen, rejected), [B, 2]; `user_tokens` as in `token_logps`."""
@@ -139,7 +172,7 @@ class Policy:
             distinct.setdefault((rows and rows[place], pair.prompt_ids, replies), []).append(place)
         groups = sorted(distinct.values(), key=lambda places: pairs[places[0]].n_tokens)
         logps = torch.zeros(len(pairs), 2)
-        for start in tqdm(range(0, len(groups), batch_pairs), desc=desc, disable=None):
+        for start in progress(range(0, len(groups), batch_pairs), desc):
             chunk = groups[start : start + batch_pairs]
             firsts = [places[0] for places in chunk]
             user_tokens = None if rows is None else self.user_tokens([rows[place] for place in firsts])

@@ -15,13 +15,14 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoTokenizer
 
 from idiolect.base_model import identify
-from idiolect.chat import prompt_ids, reply_ids
-from idiolect.chat_layout import chat_layout
+from idiolect.prompt.chat import prompt_ids, reply_ids
+from idiolect.prompt.template import chat_layout
 from idiolect_training.demo_model import resolve
+from idiolect_training.fit.base import load, logits_at
+from idiolect_training.progress import progress
 
 Array = NDArray[np.float32]
 
@@ -96,18 +97,15 @@ class _Encoder:
         # As the trainer computes: an 8B model in float32 on a processor would take 32 GB and hours.
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         dtype = torch.bfloat16 if self.device.type == "cuda" else torch.float32
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation="sdpa")
-        self.model = model.to(self.device).eval()
+        self.model = load(folder, dtype).to(self.device).eval()
 
     def encode(self, texts: Sequence[Text]) -> Iterable[tuple[list[int], Array]]:
         """Places in `texts` and their values, a batch at a time; texts of like length share a batch."""
         split = [self._tokenize(text) for text in texts]
         order = sorted(range(len(split)), key=lambda place: sum(map(len, split[place])), reverse=True)
-        with tqdm(total=sum(len(prompt) + len(reply) for prompt, reply in split), desc="features", unit="tok") as bar:
-            for start in range(0, len(order), BATCH):
-                batch = order[start : start + BATCH]
-                yield batch, self._forward([split[place] for place in batch])
-                bar.update(sum(len(part) for place in batch for part in split[place]))
+        for start in progress(range(0, len(order), BATCH), "features"):
+            batch = order[start : start + BATCH]
+            yield batch, self._forward([split[place] for place in batch])
 
     def _tokenize(self, text: Text) -> tuple[list[int], list[int]]:
         turns = [{"role": "user", "content": text.prompt}]
@@ -120,15 +118,18 @@ class _Encoder:
         for row, (prompt, reply) in enumerate(split):
             ids[row, : len(prompt) + len(reply)] = torch.tensor(prompt + reply)
         ids = ids.to(self.device)
-        layers = self.model.model(ids, output_hidden_states=True, use_cache=False).hidden_states
+        row = torch.tensor([row for row, (_, reply) in enumerate(split) for _ in reply])
+        place = torch.tensor([len(prompt) - 1 + at for prompt, reply in split for at in range(len(reply))])
+        logits, output = logits_at(self.model, row, place, input_ids=ids, output_hidden_states=True)
+        scored = logits.log_softmax(-1).gather(1, ids[row, place + 1][:, None])[:, 0]
+        by_reply = scored.split([len(reply) for _, reply in split])
+        layers = output.hidden_states
         depth = len(layers) - 1
         values = []
-        for row, (prompt, reply) in enumerate(split):
+        for number, ((prompt, reply), logps) in enumerate(zip(split, by_reply, strict=True)):
             start, end = len(prompt), len(prompt) + len(reply)
-            logits = self.model.lm_head(layers[-1][row, start - 1 : end - 1])
-            logps = logits.float().log_softmax(-1).gather(1, ids[row, start:end, None])
-            means = [layers[layer][row, start:end].float().mean(0) for layer in (depth // 3, 2 * depth // 3, depth)]
-            last = layers[-1][row, end - 1].float()
+            means = [layers[layer][number, start:end].float().mean(0) for layer in (depth // 3, 2 * depth // 3, depth)]
+            last = layers[-1][number, end - 1].float()
             values.append(torch.cat([torch.stack([logps.mean(), logps.sum()]), *means, last]))
         stacked: Array = torch.stack(values).cpu().numpy()
         return stacked

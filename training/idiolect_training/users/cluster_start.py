@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 from sklearn.metrics import silhouette_score
 
-from idiolect.chat import encode as token_ids
+from idiolect.prompt.chat import encode as token_ids
 from idiolect_training.data.preferences import Preference
 from idiolect_training.fit.policy import Policy
 from idiolect_training.reward_track.features import Text, encode

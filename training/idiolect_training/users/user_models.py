@@ -1,20 +1,20 @@
 """The trainable user models: a user's row of numbers -> user tokens, and their export.
 
-Each has a config (its `kind` and settings), a module of shared weights, and an export to a numpy twin that serving
+Each has a config (config.py), a module of shared weights, and an export to a numpy twin that serving
 knows (idiolect.user_model). A row of zeros is the generic user and everybody starts there, so that a user with few
 comparisons is served something near the generic user rather than noise. The rows live in user_rows.py.
 """
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from idiolect.user_model import Array, Kind, UserModel
+from idiolect_training.users.config import Cluster, Individual, LowRank, Uniform, UserModelConfig
 from idiolect_training.users.user_rows import Rows
 
 
@@ -116,82 +116,31 @@ class LowRankUsers(UserTable):
         return "low_rank", torch.cat([self.generic[None], self.directions])
 
 
-class _Config(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    n_user_tokens: int = Field(default=10, ge=1, le=64)
-    """T_u: how many soft tokens stand for a user."""
-
-    def start_rows(self, n_users: int, vocabulary: Tensor, generator: torch.Generator) -> Tensor | None:
-        """Rows [n_users, width] to start from, or None for zeros: everybody starts as the generic user."""
-        return None
-
-
-class Uniform(_Config):
-    """Everybody shares one embedding: the pooled baseline."""
-
-    kind: Literal["uniform"]
-
-    def build(self, vocabulary: Tensor, generator: torch.Generator) -> UserTable:
-        return UniformUsers(_draw(vocabulary, 1, self.n_user_tokens, generator))
-
-
-class Individual(_Config):
-    """Each user has an own offset: for few users, since a row is as long as the user tokens."""
-
-    kind: Literal["individual"]
-
-    start: Literal["generic", "vocabulary"] = "generic"
-    """Where users start: at the generic user, or, as in the paper, each at own random rows of the vocabulary."""
-
-    def build(self, vocabulary: Tensor, generator: torch.Generator) -> UserTable:
-        return IndividualUsers(_draw(vocabulary, 1, self.n_user_tokens, generator))
-
-    def start_rows(self, n_users: int, vocabulary: Tensor, generator: torch.Generator) -> Tensor | None:
-        if self.start == "generic":
-            return None
-        embeddings = _draw(vocabulary, 1 + n_users, self.n_user_tokens, generator).flatten(1)
-        return embeddings[1:] - embeddings[0]
-
-
-class Cluster(_Config):
-    """Each user is a mixture of shared embeddings: scales to any number of users."""
-
-    kind: Literal["cluster"]
-    n_clusters: int = Field(default=4, ge=2, le=1024)
-    """K."""
-    start: Literal["generic", "votes"] = "generic"
-    """Where users start: at the generic user, or each in the cluster of those who voted alike (cluster_start.py)."""
-
-    def build(self, vocabulary: Tensor, generator: torch.Generator) -> UserTable:
-        return ClusterUsers(_draw(vocabulary, self.n_clusters, self.n_user_tokens, generator))
-
-
-class LowRank(_Config):
-    """Each user is a point in a shared space of few dimensions: scales to any number of users."""
-
-    kind: Literal["low_rank"]
-    n_factors: int = Field(default=8, ge=1, le=1024)
-    """r."""
-
-    def build(self, vocabulary: Tensor, generator: torch.Generator) -> UserTable:
-        initial = _draw(vocabulary, 1 + self.n_factors, self.n_user_tokens, generator)
-        return LowRankUsers(torch.cat([initial[:1], initial[1:] - initial[1:].mean(0)]))
-
-
-UserModelConfig = Annotated[Uniform | Individual | Cluster | LowRank, Field(discriminator="kind")]
-
-
 def build_user_table(
     config: UserModelConfig, n_users: int, vocabulary: Tensor, seed: int, folder: Path | None = None
 ) -> tuple[UserTable, Rows]:
     """A fresh table whose embeddings start at distinct random rows of the base model's vocabulary [V, H]."""
     vocabulary = vocabulary.detach().float().cpu()
-    table = config.build(vocabulary, torch.Generator().manual_seed(seed))
+    table = _table(config, vocabulary, torch.Generator().manual_seed(seed))
     rows = Rows(n_users, table.width, folder)
-    start = config.start_rows(n_users, vocabulary, torch.Generator().manual_seed(seed))
-    if start is not None:
-        rows.values[1:] = start
+    if config.kind == "individual" and config.start == "vocabulary":
+        draw = torch.Generator().manual_seed(seed)
+        embeddings = _draw(vocabulary, 1 + n_users, config.n_user_tokens, draw).flatten(1)
+        rows.values[1:] = embeddings[1:] - embeddings[0]
     return table, rows
+
+
+def _table(config: UserModelConfig, vocabulary: Tensor, draw: torch.Generator) -> UserTable:
+    match config:
+        case Uniform():
+            return UniformUsers(_draw(vocabulary, 1, config.n_user_tokens, draw))
+        case Individual():
+            return IndividualUsers(_draw(vocabulary, 1, config.n_user_tokens, draw))
+        case Cluster():
+            return ClusterUsers(_draw(vocabulary, config.n_clusters, config.n_user_tokens, draw))
+        case LowRank():
+            initial = _draw(vocabulary, 1 + config.n_factors, config.n_user_tokens, draw)
+            return LowRankUsers(torch.cat([initial[:1], initial[1:] - initial[1:].mean(0)]))
 
 
 def _draw(vocabulary: Tensor, n_groups: int, n_user_tokens: int, generator: torch.Generator) -> Tensor:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from idiolect.layout import Layout
+from idiolect.prompt.layout import Layout
 
 Messages = Sequence[Mapping[str, Any]]
 HEADS = 256
@@ -67,6 +67,11 @@ def _head_ids(head: str, tokenizer: Any) -> tuple[int, ...]:
 def reply_ids(reply: str, layout: Layout, tokenizer: Any) -> list[int]:
     """Token ids of a reply and of the end of the turn after it."""
     return [*encode(reply, tokenizer), end_id(layout, tokenizer)]
+
+
+def scored_ids(reply: str, layout: Layout, tokenizer: Any) -> list[int]:
+    """The token ids of a reply that its margins are of: those that training would see."""
+    return reply_ids(reply, layout, tokenizer)[: layout.max_reply_tokens]
 
 
 def stop_ids(end_id: int | None, tokenizer: Any) -> list[int]:

@@ -1,6 +1,7 @@
 """Where the user tokens sit in a prompt, and what ends a reply: the only statement of both.
 
-Does not tokenize. `idiolect.chat` derives a layout from a tokenizer's chat template, and finds the place in token ids.
+Does not tokenize. `idiolect.prompt.template` derives a layout from a chat template, `idiolect.prompt.chat` finds the
+place in token ids.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,7 @@ from idiolect.errors import LayoutError
 
 Placement = Literal["after_system", "after_bos"]
 BEFORE_2 = ("anchor",)
-SINCE_2 = ("opening", "folds_system", "end_id")
+SINCE_2 = ("opening", "folds_system", "end_id", "max_reply_tokens")
 
 
 class Layout(BaseModel):
@@ -41,6 +42,9 @@ class Layout(BaseModel):
     """Whether the template writes the system prompt into a user turn, behind the opening."""
     end_id: int | None = Field(default=None, ge=0)
     """The token that ends a reply. Of bundles of format 1: the tokenizer's eos."""
+
+    max_reply_tokens: int | None = Field(default=None, ge=1)
+    """Where training cut long replies: margins are of as many tokens, in serving too. Not cut if None."""
 
     @model_validator(mode="after")
     def _of_one_format(self) -> Self:

@@ -62,6 +62,7 @@ def test_no_key_is_on_both_sides_and_nothing_is_lost(items: list[Preference], by
     assert test == [p for p in items if key(p, by) in held_out]
 
 
+@pytest.mark.slow
 @given(
     st.lists(preferences(), min_size=10, max_size=40), st.lists(preferences(), max_size=20), BYS, SEEDS, st.randoms()
 )

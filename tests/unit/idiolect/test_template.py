@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from idiolect.chat import encode, end_id, place, render, reply_ids
-from idiolect.chat_layout import chat_layout, prove
 from idiolect.errors import ChatTemplateUnsupported
-from idiolect.layout import Layout
+from idiolect.prompt.chat import encode, end_id, place, render, reply_ids, scored_ids
+from idiolect.prompt.layout import Layout
+from idiolect.prompt.template import chat_layout, prove
 from tests.parts.chat_templates import STYLES, UNMARKED, Style
 
 CONTENTS = (
@@ -97,6 +97,15 @@ def test_a_reply_ends_as_the_template_ends_one(style: Style) -> None:
     assert layout.folds_system is style.folds
     assert tokenizer.convert_ids_to_tokens(end_id(layout, tokenizer)) == style.end
     assert reply_ids("Water.", layout, tokenizer)[-1] == layout.end_id
+
+
+def test_what_is_scored_of_a_long_reply_is_what_training_saw() -> None:
+    tokenizer = STYLES[0].tokenizer()
+    whole, cut = chat_layout(tokenizer, "after_system"), chat_layout(tokenizer, "after_system", max_reply_tokens=3)
+    ids = reply_ids("Water falls from clouds.", whole, tokenizer)
+    assert scored_ids("Water falls from clouds.", whole, tokenizer) == ids
+    assert scored_ids("Water falls from clouds.", cut, tokenizer) == ids[:3]
+    assert scored_ids("7", cut, tokenizer)[-1] == cut.end_id
 
 
 @pytest.mark.parametrize("style", STYLES, ids=lambda style: style.name)

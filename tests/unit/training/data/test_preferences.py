@@ -164,7 +164,7 @@ def test_row_zero_is_never_a_users():
 
 
 def test_the_demo_splits_by_prompt():
-    folder = Path(__file__).parents[3] / "training" / "runs" / "demo"
+    folder = Path(__file__).parents[4] / "training" / "runs" / "demo"
     train, test = (read_preferences(folder / f"{name}.jsonl") for name in ("train", "test"))
     assert not {p.prompt for p in train} & {p.prompt for p in test}
     assert not {p.chosen for p in train} & {p.chosen for p in test}

@@ -19,7 +19,7 @@ from idiolect_training.data.split import split
 from idiolect_training.errors import BadPreference
 from tests.live import ROOT
 
-DATA = Path(__file__).parents[4] / "shared" / "data"
+DATA = Path(__file__).parents[5] / "shared" / "data"
 
 
 def real(name: str) -> Path:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from idiolect.layout import Layout
+from idiolect.prompt.layout import Layout
 from idiolect_training.data.end_mark import end_marks
 from idiolect_training.data.preferences import Preference
 from idiolect_training.errors import BadPreference

@@ -3,23 +3,24 @@
 from collections.abc import Sequence
 from typing import Any
 
-from idiolect.chat import Messages, encode, offset, render
 from idiolect.errors import ChatTemplateUnsupported, LayoutError
-from idiolect.layout import Layout, Placement
+from idiolect.prompt.chat import Messages, encode, offset, render
+from idiolect.prompt.layout import Layout, Placement
 
 SYSTEM, FIRST, ANSWER, SECOND = "Sq0s", "Uq1u", "Aq2a", "Wq3w"
 """Texts that no template writes by itself."""
 OTHER = "Zq4z"
 
 
-def chat_layout(tokenizer: Any, placement: Placement) -> Layout:
+def chat_layout(tokenizer: Any, placement: Placement, max_reply_tokens: int | None = None) -> Layout:
     """The layout for a tokenizer's chat template, proven. Raises ChatTemplateUnsupported."""
     if not getattr(tokenizer, "chat_template", None):
         raise ChatTemplateUnsupported("the tokenizer has no chat template", hint="use an instruction-tuned model")
     head, answering, between = _around(tokenizer)
     bos_id = tokenizer.bos_token_id
     if placement == "after_bos":
-        return Layout(placement=placement, bos_id=bos_id, end_id=_end(between, tokenizer))
+        end_id = _end(between, tokenizer)
+        return Layout(placement=placement, bos_id=bos_id, end_id=end_id, max_reply_tokens=max_reply_tokens)
     # A token that begins a text may begin each user turn, too, and is not its mark then. In ChatML it begins all turns.
     bos = tokenizer.bos_token if tokenizer.bos_token and tokenizer.bos_token not in answering else ""
     opening = _opening(head, between, _tail(tokenizer), bos, tokenizer)
@@ -29,6 +30,7 @@ def chat_layout(tokenizer: Any, placement: Placement) -> Layout:
         opening=opening,
         folds_system=_folds_system(opening, tokenizer),
         end_id=_end(between[: between.rfind(opening)], tokenizer),
+        max_reply_tokens=max_reply_tokens,
     )
     prove(layout, tokenizer)
     return layout
