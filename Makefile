@@ -8,7 +8,7 @@ OUT ?= runs/demo
 SEEDS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup model fmt check fast test demo serve train tastes first-minutes penalty own-data length-users attribute-users persona-users new-users five-answers feedback crashes million-users throughput first-token peers one-at-a-time host-cost engine-settings before-after cost-model ablations trainer-cost real-people gpu first-hour bench evidence check-results lock docs
+.PHONY: help setup model fmt check fast test demo serve train tastes first-minutes penalty own-data length-users attribute-users persona-users new-users five-answers feedback crashes million-users throughput first-token peers one-at-a-time host-cost engine-settings before-after cost-model ablations trainer-cost real-people served-models gpu first-hour bench evidence check-results lock docs
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -110,6 +110,9 @@ trainer-cost: model  ## a million users against ten, memory, and the trainer's s
 
 real-people: model  ## votes of real people, reward track: global against personal; needs ../shared/data
 	@$(PY) -m bench.people.real_people
+
+served-models: model  ## tiny models of every architecture, trained and served by vLLM (quarter of an hour)
+	@$(PY) -m bench.models.served
 
 gpu: model  ## five minutes on a GPU host: start, exactness, speed; without a GPU, every step on the CPU with a tiny model
 	@$(PY) -m bench.gpu.check

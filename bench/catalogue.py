@@ -1,6 +1,6 @@
 """All experiments, by room, and the lines that they answer."""
 
-from bench import demo, faults, gpu, images, learning, people, serving, tested, trainer
+from bench import demo, faults, gpu, images, learning, models, people, serving, tested, trainer
 from bench.experiment import Experiment, Line
 
 EXPERIMENTS: tuple[Experiment, ...] = (
@@ -12,6 +12,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     *faults.EXPERIMENTS,
     *gpu.EXPERIMENTS,
     *images.EXPERIMENTS,
+    *models.EXPERIMENTS,
     *tested.EXPERIMENTS,
 )
 

@@ -30,7 +30,6 @@ BAD_GENERATE = {
     "both": {"prompt": "x", "messages": [{"role": "user", "content": "x"}]},
     "no messages": {"messages": []},
     "unknown role": {"messages": [{"role": "tool", "content": "x"}]},
-    "no user turn": {"messages": [{"role": "system", "content": "x"}]},
     "content parts": {"messages": [{"role": "user", "content": [{"type": "prompt_embeds", "data": "x"}]}]},
     "unknown field": {"prompt": "x", "prompt_embeds": "AAAA"},
     "nul": {"prompt": "a\0b"},
@@ -79,7 +78,6 @@ BAD_OPENAI = {
     "penalty": {"messages": [{"role": "user", "content": "x"}], "repetition_penalty": -1},
     "logit bias": {"messages": [{"role": "user", "content": "x"}], "logit_bias": {"999999999": 1}},
     "model": {"model": "nope", "messages": [{"role": "user", "content": "x"}]},
-    "no user turn": {"messages": [{"role": "assistant", "content": "x"}]},
 }
 
 
@@ -115,6 +113,12 @@ def test_bad_feedback(live: Live, name: str):
 def test_bad_openai(live: Live, name: str):
     request = {"model": "SmolLM2-135M-Instruct", "max_tokens": 2, **BAD_OPENAI[name]}
     assert_typed(post(live, "/v1/chat/completions", request), 400, 404, 422)
+
+
+def test_a_conversation_in_which_no_user_speaks_is_answered(live: Live):
+    for path, role in (("/generate", "system"), ("/v1/chat/completions", "assistant")):
+        body = {"messages": [{"role": role, "content": "Say hello."}], "max_tokens": 4}
+        assert live.http.post(path, json=body).status_code == 200
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b'{"prompt": "x"' + b" " * 2000, b"[" * 100_000])

@@ -9,14 +9,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from vllm import ModelRegistry
 from vllm.model_executor.models.interfaces import SupportsMultiModal
-from vllm.model_executor.models.llama import LlamaForCausalLM
-from vllm.model_executor.models.mistral import MistralForCausalLM
-from vllm.model_executor.models.qwen2 import Qwen2ForCausalLM
-from vllm.model_executor.models.qwen3 import Qwen3ForCausalLM
 from vllm.model_executor.models.utils import _merge_multimodal_embeddings
 from vllm.multimodal import MULTIMODAL_REGISTRY
 from vllm.multimodal.processing import BaseDummyInputsBuilder, BaseMultiModalProcessor, BaseProcessingInfo
+
+from idiolect_server.engine.plugin import ARCHITECTURES
 
 MODALITY = "prompt_embeds"
 MAX_USER_TOKENS = 64
@@ -85,24 +84,13 @@ class _UserTokens:
         return merged
 
 
-_register = MULTIMODAL_REGISTRY.register_processor(_Unused, info=_Info, dummy_inputs=_NoDummies)
-
-
-@_register
-class LlamaWithUserTokens(_UserTokens, LlamaForCausalLM, SupportsMultiModal):  # type: ignore[misc]
-    pass
-
-
-@_register
-class MistralWithUserTokens(_UserTokens, MistralForCausalLM, SupportsMultiModal):  # type: ignore[misc]
-    pass
-
-
-@_register
-class Qwen2WithUserTokens(_UserTokens, Qwen2ForCausalLM, SupportsMultiModal):  # type: ignore[misc]
-    pass
-
-
-@_register
-class Qwen3WithUserTokens(_UserTokens, Qwen3ForCausalLM, SupportsMultiModal):  # type: ignore[misc]
-    pass
+def __getattr__(name: str) -> Any:
+    """The class of that name in ARCHITECTURES, made when vLLM builds it: each is vLLM's own with the place added."""
+    for architecture, ours in ARCHITECTURES.items():
+        if ours == name:
+            base = ModelRegistry.models[architecture].load_model_cls()
+            made = type(name, (_UserTokens, base, SupportsMultiModal), {"__module__": __name__})
+            register = MULTIMODAL_REGISTRY.register_processor(_Unused, info=_Info, dummy_inputs=_NoDummies)
+            globals()[name] = register(made)
+            return globals()[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -16,10 +16,11 @@ from idiolect_server.scratch import sweep
 PARENT_LOOK_S = 0.5
 """Between looks at whether the server is still there."""
 ARCHITECTURES = {
-    "LlamaForCausalLM": "LlamaWithUserTokens",
-    "MistralForCausalLM": "MistralWithUserTokens",
-    "Qwen2ForCausalLM": "Qwen2WithUserTokens",
-    "Qwen3ForCausalLM": "Qwen3WithUserTokens",
+    f"{family}ForCausalLM": f"{family}WithUserTokens"
+    for family in (
+        *("Cohere", "Cohere2", "Gemma", "Gemma2", "Gemma3", "Granite", "Llama", "Mistral", "Mixtral"),
+        *("Phi3", "Qwen2", "Qwen3", "Qwen3Moe", "StableLm"),
+    )
 }
 """Architecture of the base model's config -> our class, which adds nothing but the place for user tokens."""
 

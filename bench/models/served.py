@@ -1,0 +1,121 @@
+"""make served-models (M2): tiny random models of each architecture, trained, exported, and served by real vLLM.
+
+For each way to serve (both injections where vLLM's class takes user tokens, the adapter live and merged): how far the
+engine's log-probabilities of replies are from the trainer's, per token, users' tokens in their place.
+"""
+
+import asyncio
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bench.results import record
+from idiolect.bundle import Bundle
+from idiolect.merge import merge_bundle
+from idiolect.prompt.chat import place, scored_ids
+from idiolect_server.engine.base import Adapter, EngineConfig
+from idiolect_server.engine.plugin import ARCHITECTURES
+from idiolect_server.engine.vllm import VllmEngine
+from idiolect_server.prompt import Placed, UserTokens
+from idiolect_training.data.preferences import index_users
+from idiolect_training.demo_model import demo_model
+from idiolect_training.export.bundle import export
+from idiolect_training.fit.batch import Pair
+from idiolect_training.fit.loop import fit
+from idiolect_training.fit.policy import Policy
+from tests.live import ROOT
+from tests.parts.architectures import PECULIARITIES, lora_targets, tiny
+from tests.parts.tiny import tiny_run
+
+LIMIT_S = 180
+SIZES = {"hidden_size": 128, "intermediate_size": 128, "head_dim": 32}
+"""As small as vLLM has kernels for."""
+ASKED = ("What is rain?", "How do I boil an egg? I have no pot, and the egg is large.")
+REPLIES = ("Water falls from clouds.", "In a kettle, for eight minutes or a little more, and then cool it well.")
+
+
+def measure(kind: str, folder: Path) -> dict[str, float | str]:
+    """The largest difference of each way to serve, in nats per token; or why it cannot be served so."""
+    model = tiny(folder / "model", kind, demo_model(), **SIZES)
+    lora = {"rank": 8, "alpha": 16, "target_modules": list(lora_targets(kind))}
+    run = tiny_run(folder / "run", model, lora=lora, epochs=2, lora_lr=0.02, row_lr=0.5)
+    policy = fit(run, folder / "out")
+    bundle = export(run, policy, index_users(run.data()[0]), folder / "bundle")
+    merged = merge_bundle(bundle, model, folder / "merged")
+    assert bundle.adapter_path is not None
+    assert merged.model_path is not None
+    live = Adapter(bundle.bundle_id, bundle.adapter_path)
+    ways = {"mixed, live": EngineConfig(str(model), live, injection="mixed", max_model_len=256, max_num_seqs=8)}
+    if bundle.manifest.base_model.architecture in ARCHITECTURES:
+        ways["live"] = EngineConfig(str(model), live, max_model_len=256, max_num_seqs=8)
+        ways["merged"] = EngineConfig(str(merged.model_path), max_model_len=256, max_num_seqs=8)
+    else:
+        ways["mixed, merged"] = EngineConfig(
+            str(merged.model_path), injection="mixed", max_model_len=256, max_num_seqs=8
+        )
+    found: dict[str, float | str] = {}
+    for name, config in ways.items():
+        try:
+            found[name] = asyncio.run(difference(config, bundle, policy))
+        except Exception as error:  # what vLLM refuses it refuses in many ways
+            found[name] = f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"
+    return found
+
+
+async def difference(config: EngineConfig, bundle: Bundle, policy: Policy) -> float:
+    """Over prompts, replies and users: the largest mean difference per token of a reply."""
+    engine, layout, worst, found = await VllmEngine.start(config), bundle.manifest.layout, 0.0, set[float]()
+    try:
+        for number, code in enumerate(bundle.codes):
+            rows = bundle.user_model.user_tokens(code)
+            for question in ASKED:
+                prompt, offset = place([{"role": "user", "content": question}], layout, policy.tokenizer)
+                for reply in REPLIES:
+                    ids = scored_ids(reply, layout, policy.tokenizer)
+                    whole = Placed([*prompt, *ids], offset, UserTokens(rows, bundle.bundle_id))
+                    name = f"{number}-{question[:4]}-{reply[:4]}"
+                    ours = await engine.score(whole, len(prompt), name, config.adapter)
+                    pair = Pair(0, 0, tuple(prompt), tuple(ids), tuple(ids[:1]), offset)
+                    theirs = policy.score_tokens([pair], torch.from_numpy(rows), 1)[0, 0]
+                    found.add(round(float(theirs), 3))
+                    worst = max(worst, abs(sum(ours) - float(theirs)) / len(ids))
+    finally:
+        engine.close()
+    assert len(found) == len(bundle.codes) * len(ASKED) * len(REPLIES), "users differ in nothing"
+    return worst
+
+
+def _only(found: dict[str, dict[str, Any]], kind: type) -> dict[str, dict[str, Any]]:
+    """What is of that type, by architecture and way."""
+    kept = {name: {way: each for way, each in ways.items() if isinstance(each, kind)} for name, ways in found.items()}
+    return {name: ways for name, ways in kept.items() if ways}
+
+
+def main() -> None:
+    found: dict[str, dict[str, Any]] = {}
+    for kind in PECULIARITIES:
+        with tempfile.TemporaryDirectory() as folder:
+            command = [sys.executable, "-m", "bench.models.served", kind, folder]
+            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=4 * LIMIT_S, check=False)
+            out = Path(folder) / "found.json"
+            found[kind] = json.loads(out.read_text()) if out.exists() else {"failed": done.stderr.strip()[-300:]}
+        sys.stdout.write(f"{kind}: {found[kind]}\n")
+        sys.stdout.flush()
+    value = {
+        "served": sum(all(isinstance(each, float) for each in ways.values()) for ways in found.values()),
+        "difference_nats": _only(found, float),
+        "refused": _only(found, str),
+    }
+    sys.stdout.write(f"{record('M2', value)}\n")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        (Path(sys.argv[2]) / "found.json").write_text(json.dumps(measure(sys.argv[1], Path(sys.argv[2]))))
+    else:
+        main()
