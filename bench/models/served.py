@@ -1,7 +1,7 @@
 """make served-models (M2): tiny random models of each architecture, trained, exported, and served by real vLLM.
 
-For each way to serve (both injections where vLLM's class takes user tokens, the adapter live and merged): how far the
-engine's log-probabilities of replies are from the trainer's, per token, users' tokens in their place.
+With the adapter live and merged, by passthrough injection where vLLM's class takes user tokens and else by mixed: how far
+the engine's log-probabilities of replies are from the trainer's, per token, users' tokens in their place.
 """
 
 import asyncio
@@ -9,6 +9,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +40,16 @@ ASKED = ("What is rain?", "How do I boil an egg? I have no pot, and the egg is l
 REPLIES = ("Water falls from clouds.", "In a kettle, for eight minutes or a little more, and then cool it well.")
 
 
+def windows(kind: str) -> dict[str, Any]:
+    """Long enough that user tokens are seen from a reply; and Qwen's off, as they are published: vLLM refuses them."""
+    if "use_sliding_window" in PECULIARITIES[kind]:
+        return {"use_sliding_window": False, "sliding_window": None, "layer_types": None}
+    return {"sliding_window": 32} if "sliding_window" in PECULIARITIES[kind] else {}
+
+
 def measure(kind: str, folder: Path) -> dict[str, float | str]:
     """The largest difference of each way to serve, in nats per token; or why it cannot be served so."""
-    model = tiny(folder / "model", kind, demo_model(), **SIZES)
+    model = tiny(folder / "model", kind, demo_model(), **SIZES, **windows(kind))
     lora = {"rank": 8, "alpha": 16, "target_modules": list(lora_targets(kind))}
     run = tiny_run(folder / "run", model, lora=lora, epochs=2, lora_lr=0.02, row_lr=0.5)
     policy = fit(run, folder / "out")
@@ -50,14 +58,11 @@ def measure(kind: str, folder: Path) -> dict[str, float | str]:
     assert bundle.adapter_path is not None
     assert merged.model_path is not None
     live = Adapter(bundle.bundle_id, bundle.adapter_path)
-    ways = {"mixed, live": EngineConfig(str(model), live, injection="mixed", max_model_len=256, max_num_seqs=8)}
-    if bundle.manifest.base_model.architecture in ARCHITECTURES:
-        ways["live"] = EngineConfig(str(model), live, max_model_len=256, max_num_seqs=8)
-        ways["merged"] = EngineConfig(str(merged.model_path), max_model_len=256, max_num_seqs=8)
-    else:
-        ways["mixed, merged"] = EngineConfig(
-            str(merged.model_path), injection="mixed", max_model_len=256, max_num_seqs=8
-        )
+    passthrough = bundle.manifest.base_model.architecture in ARCHITECTURES
+    plain = EngineConfig(
+        str(model), injection="passthrough" if passthrough else "mixed", max_model_len=256, max_num_seqs=8
+    )
+    ways = {"live": replace(plain, adapter=live), "merged": replace(plain, model=str(merged.model_path))}
     found: dict[str, float | str] = {}
     for name, config in ways.items():
         try:
