@@ -1,7 +1,7 @@
 """make served-models (M2): tiny random models of each architecture, trained, exported, and served by real vLLM.
 
-With the adapter live and merged, by passthrough injection where vLLM's class takes user tokens and else by mixed: how far
-the engine's log-probabilities of replies are from the trainer's, per token, users' tokens in their place.
+With the adapter live and merged, by passthrough injection where vLLM's class takes user tokens and else by mixed: how
+far the engine's log-probabilities of replies are from the trainer's, per token, users' tokens in their place.
 """
 
 import asyncio
