@@ -21,7 +21,7 @@ from vllm.engine.arg_utils import AsyncEngineArgs
 from idiolect.bundle import Bundle
 from idiolect_server.engine import arguments, launch
 from idiolect_server.engine.base import Adapter, EngineConfig
-from idiolect_server.engine.injection import INJECTIONS
+from idiolect_server.engine.injection import INJECTIONS, build_injection
 from idiolect_server.errors import SettingsError
 from tests.live import ROOT
 from tests.parts.tiny import tiny_model
@@ -151,6 +151,12 @@ def test_every_argument_that_is_refused_is_one_of_vllms():
     fields = {field.name for field in dataclasses.fields(AsyncEngineArgs)}
     assert arguments.OURS | arguments.SETTINGS.keys() <= fields
     assert all(any(name.startswith(prefix) for name in fields) for prefix in arguments.OUR_PREFIXES)
+
+
+@pytest.mark.parametrize("injection", INJECTIONS)
+def test_what_vllm_computes_otherwise_than_the_trainer_is_refused(injection: str):
+    with pytest.raises(SettingsError, match="Cohere2ForCausalLM"):
+        build_injection(injection).engine_args("Cohere2ForCausalLM")
 
 
 def test_a_live_adapter_in_float32_is_refused_on_a_gpu(live: EngineConfig, monkeypatch: pytest.MonkeyPatch):

@@ -19,7 +19,7 @@ from vllm.multimodal.inputs import (
 )
 
 from idiolect_server.engine.base import InjectionName
-from idiolect_server.engine.plugin import ARCHITECTURES
+from idiolect_server.engine.plugin import ARCHITECTURES, OTHERWISE
 from idiolect_server.errors import SettingsError
 from idiolect_server.prompt import Placed
 
@@ -73,6 +73,8 @@ class Mixed:
     """User tokens as rows of a full-length tensor, with a mask that says which rows to take."""
 
     def engine_args(self, architecture: str) -> dict[str, Any]:
+        if architecture in OTHERWISE:
+            raise SettingsError(f"vLLM computes {architecture} otherwise than the trainer did, and cannot serve it")
         return {"enable_prompt_embeds": True}
 
     def engine_input(self, placed: Placed, dtype: torch.dtype) -> Any:

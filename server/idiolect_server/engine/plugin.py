@@ -18,11 +18,13 @@ PARENT_LOOK_S = 0.5
 ARCHITECTURES = {
     f"{family}ForCausalLM": f"{family}WithUserTokens"
     for family in (
-        *("Cohere", "Cohere2", "Gemma", "Gemma2", "Gemma3", "Granite", "Llama", "Mistral", "Mixtral"),
-        *("Phi3", "Qwen2", "Qwen3", "Qwen3Moe", "StableLm"),
+        *("Cohere", "Gemma", "Gemma2", "Gemma3", "Granite", "Llama", "Mistral", "Mixtral"),
+        *("Phi3", "Qwen2", "Qwen3", "Qwen3Moe"),
     )
 }
 """Architecture of the base model's config -> our class, which adds nothing but the place for user tokens."""
+OTHERWISE = {"Cohere2ForCausalLM", "GPTNeoXForCausalLM", "StableLmForCausalLM"}
+"""What vLLM computes otherwise than the trainer, or not at all (`make served-models`)."""
 
 
 def register() -> None:
