@@ -95,6 +95,13 @@ async def difference(config: EngineConfig, bundle: Bundle, policy: Policy) -> fl
     return worst
 
 
+def _kind(stderr: str) -> str:
+    """The kind of error that ended a process; its words may hold paths of this machine, so they are only shown."""
+    sys.stderr.write(stderr[-2000:])
+    last = (stderr.strip().splitlines() or ["no words"])[-1]
+    return last.partition(":")[0][:80]
+
+
 def _only(found: dict[str, dict[str, Any]], kind: type) -> dict[str, dict[str, Any]]:
     """What is of that type, by architecture and way."""
     kept = {name: {way: each for way, each in ways.items() if isinstance(each, kind)} for name, ways in found.items()}
@@ -108,7 +115,7 @@ def main() -> None:
             command = [sys.executable, "-m", "bench.models.served", kind, folder]
             done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=4 * LIMIT_S, check=False)
             out = Path(folder) / "found.json"
-            found[kind] = json.loads(out.read_text()) if out.exists() else {"failed": done.stderr.strip()[-300:]}
+            found[kind] = json.loads(out.read_text()) if out.exists() else {"failed": _kind(done.stderr)}
         sys.stdout.write(f"{kind}: {found[kind]}\n")
         sys.stdout.flush()
     value = {

@@ -9,7 +9,7 @@ import pytest
 import bench
 from bench.catalogue import EXPERIMENTS, find
 from bench.experiment import Goal, NoSuchMeasure, at_least, at_most
-from bench.results import history, latest
+from bench.results import HISTORY, history, latest
 from bench.verdicts import PAGE, page, verdicts
 from tests.live import ROOT
 
@@ -53,6 +53,10 @@ def test_missed_lines_are_missed_by_name():
     """These were missed when the verdicts were computed for the first time; the docs had them as prose."""
     missed = {verdict.line.id for verdict in verdicts() if verdict.missed}
     assert {"B4", "C2", "D2", "D7"} <= missed
+
+
+def test_the_history_holds_no_paths_of_the_machine_that_measured():
+    assert re.findall(r'File \\?"/[^"]*|"/[a-z]+/[^"]*', HISTORY.read_text()) == []
 
 
 def test_the_page_of_results_begins_with_the_verdicts():
