@@ -8,7 +8,7 @@ OUT ?= runs/demo
 SEEDS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup model fmt check fast test demo serve train tastes first-minutes penalty own-data length-users attribute-users persona-users new-users five-answers feedback crashes million-users throughput first-token peers one-at-a-time host-cost engine-settings before-after cost-model ablations trainer-cost real-people served-models gpu first-hour bench evidence check-results lock docs
+.PHONY: help setup model fmt check fast test demo serve train tastes first-minutes penalty own-data length-users attribute-users persona-users new-users five-answers feedback crashes million-users throughput first-token peers one-at-a-time host-cost engine-settings before-after cost-model ablations few-votes trainer-cost real-people served-models gpu first-hour bench evidence check-results lock docs
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -103,6 +103,9 @@ cost-model: setup  ## print the computed table of docs/cost.md
 
 ablations: model  ## user tokens, alpha, start against votes per user, placement
 	@$(PY) -m bench.learning.ablations
+
+few-votes: model  ## how far users of one to five votes go from the generic user, by `prior`, and whether it is good for them
+	@$(PY) -m bench.learning.few_votes $(SEEDS)
 
 trainer-cost: model  ## a million users against ten, memory, and the trainer's speed beside TRL's
 	@docker/install.sh $(VENV) serve-cpu,training,dev,bench

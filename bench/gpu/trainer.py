@@ -46,7 +46,7 @@ def _measure(model: Path, n_users: int, batch_pairs: int) -> dict[str, float]:
     )
     policy = Policy(run, n_users)
     optimizer, made = build_optimizer(run, policy), pairs(4 * batch_pairs, n_users)
-    reference, counts = torch.full((len(made), 2), -100.0), torch.ones(n_users + 1, dtype=torch.long)
+    reference = torch.full((len(made), 2), -100.0)
     cuda = policy.device.type == "cuda"
     if cuda:
         torch.cuda.reset_peak_memory_stats()
@@ -54,7 +54,7 @@ def _measure(model: Path, n_users: int, batch_pairs: int) -> dict[str, float]:
     for step in range(1, N_WARM + N_STEPS + 1):
         at = step % 4 * batch_pairs
         began = time.perf_counter()
-        train_step(run, policy, optimizer, made[at : at + batch_pairs], step, 1000, reference, counts, 1e9)
+        train_step(run, policy, optimizer, made[at : at + batch_pairs], step, 1000, reference, 1e9)
         if cuda:
             torch.cuda.synchronize()
         rates.append(3 * N_TOKENS * batch_pairs / (time.perf_counter() - began))

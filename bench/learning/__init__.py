@@ -44,6 +44,24 @@ EXPERIMENTS = (
         module="bench.learning.ablations",
     ),
     Experiment(
+        "few-votes",
+        "make few-votes",
+        (
+            Line(
+                "M6",
+                "Do users of few votes stay near the generic user, and is that good for them?",
+                (
+                    at_least("distance_grows/*", 1),
+                    at_least("distance_falls", 1),
+                    at_least("default_is_likeliest", 1),
+                    at_least("few_votes_accuracy_over_generic/*", 0),
+                ),
+            ),
+        ),
+        minutes=60,
+        module="bench.learning.few_votes",
+    ),
+    Experiment(
         "new-users",
         "make new-users",
         (

@@ -70,7 +70,6 @@ def our_step(run: RunConfig, n_users: int) -> tuple[Timed, list[Pair]]:
     _, pairs = tokenize(preferences, policy.tokenizer, layout, {}, run.max_prompt_tokens, run.max_reply_tokens)
     pairs = [replace(pair, row=int(rng.integers(1, n_users + 1))) for pair in pairs]
     reference = policy.reference(pairs, BATCH_PAIRS)
-    counts = torch.bincount(torch.tensor([pair.row for pair in pairs]), minlength=n_users + 1)
     optimizer = build_optimizer(run, policy)
     batches = list(shuffled(pairs, BATCH_PAIRS, torch.Generator().manual_seed(0)))[:STEPS]
     turns = enumerate(itertools.cycle(batches), start=1)
@@ -78,7 +77,7 @@ def our_step(run: RunConfig, n_users: int) -> tuple[Timed, list[Pair]]:
     def step() -> float:
         number, batch = next(turns)
         began = time.perf_counter()
-        train_step(run, policy, optimizer, batch, number, 1000, reference, counts, None)
+        train_step(run, policy, optimizer, batch, number, 1000, reference, None)
         return time.perf_counter() - began
 
     return step, [pair for batch in batches for pair in batch]

@@ -33,6 +33,36 @@ def test_absent_users_do_not_move_and_row_0_never_does():
     assert rows.gather(torch.tensor([0, 1, 3, 5])).abs().sum() == 0
 
 
+def test_users_go_as_far_as_their_comparisons_deserve():
+    """n / (n + prior) of the way, wherever they start; the steps themselves are Adam's on what lies under the share."""
+    prior, n_votes = 4.0, torch.tensor([0, 1, 4, 36])
+    share = torch.tensor([[1 / 5], [1 / 2], [9 / 10]])
+    start, rows = torch.randn(3, 2), Rows(3, 2)
+    rows.shrink(n_votes, prior)
+    rows.place(start)
+    parameter = torch.nn.Parameter(start.clone())
+    adam = torch.optim.Adam([parameter], lr=0.03)
+    everybody = torch.arange(1, 4)
+    for _ in range(20):
+        gradient = torch.randn(3, 2)
+        parameter.grad = share * gradient  # of a loss of share * parameter
+        adam.step()
+        rows.update(everybody, gradient, 0.03)
+    assert torch.allclose(rows.gather(everybody), share * parameter, atol=1e-5)
+    assert rows.gather(torch.tensor([0])).abs().sum() == 0
+
+
+def test_placed_rows_that_no_step_has_touched_outlive_two_checkpoints():
+    rows = Rows(3, 2)
+    rows.place(torch.ones(3, 2))
+    rows.update(torch.tensor([2]), torch.ones(1, 2), 0.1)
+    for _ in range(2):
+        kept = {name: value.clone() for name, value in rows.touched().items()}
+        rows = Rows(3, 2)
+        rows.restore(kept)
+    assert rows.gather(torch.tensor([1, 3])).tolist() == [[1, 1], [1, 1]]
+
+
 @pytest.mark.parametrize("where", ["memory", "file"])
 def test_what_was_touched_restores_the_table(tmp_path, where):
     folder = tmp_path if where == "file" else None

@@ -162,6 +162,27 @@ def test_every_setting_trains(tmp_path, model, changes):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("user_model", [{"kind": "individual"}, {"kind": "cluster", "n_clusters": 3, "start": "votes"}])
+def test_few_votes_stay_near_generic(tmp_path, model, user_model):
+    """At as many steps, users go the farther the more they voted, and less far the more the prior is worth."""
+    distances = {}
+    for prior in (0.5, 8.0):
+        changes = {"user_model": user_model | {"n_user_tokens": 2}, "prior": prior}
+        run = tiny_run(tmp_path / f"{prior}", model, epochs=4, **changes)
+        lines = [
+            {"user_id": f"voted-{n}", "prompt": f"Question {k}?", "chosen": f"yes {k}", "rejected": f"no way {k}"}
+            for n in (1, 4, 16)
+            for k in range(n)
+        ]
+        run.train.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        policy = fit(run, tmp_path / f"out-{prior}")
+        distances[prior] = policy.rows.values[1:].norm(dim=1)
+    for far in distances.values():
+        assert 0 < far[0] < far[1] < far[2]
+    assert (distances[8.0] < distances[0.5]).all()
+
+
+@pytest.mark.slow
 def test_eight_micro_batches_equal_one_batch(tmp_path, model):
     """B7: 8 x 1 equals 1 x 8."""
     weights = []

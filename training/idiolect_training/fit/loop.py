@@ -68,6 +68,7 @@ def fit(run: RunConfig, out: Path) -> Policy:  # noqa: C901
     counts = torch.bincount(torch.tensor([pair.row for pair in pairs]), minlength=len(user_rows) + 1)
     if idle := [user_id for user_id, row in user_rows.items() if not counts[row]]:
         log.warning("%d users have no comparison left, and stay generic: %s", len(idle), some(idle))
+    policy.rows.shrink(counts, run.prior)
     lora, shared = policy.lora_parameters(), policy.user_parameters()
     optimizer = build_optimizer(run, policy)
     n_steps = run.epochs * -(-len(pairs) // run.batch_pairs)
@@ -109,9 +110,7 @@ def fit(run: RunConfig, out: Path) -> Policy:  # noqa: C901
                 log.info("stopped early before step %d: best accuracy %.3f", step, curve.best)
                 break
             began = time.monotonic()
-            outcome, norm = train_step(
-                run, policy, optimizer, batch, step, n_steps, reference, counts, curve.first_loss
-            )
+            outcome, norm = train_step(run, policy, optimizer, batch, step, n_steps, reference, curve.first_loss)
 
             record = {
                 "step": step,
@@ -151,17 +150,16 @@ def train_step(
     step: int,
     n_steps: int,
     reference: Tensor,
-    counts: Tensor,
     first_loss: float | None,
 ) -> tuple["_Outcome", float]:
     """One update of LoRA, shared embeddings and the batch's rows: what happened, and the norm of the LoRA gradient.
 
-    `reference` [n, 2] and `counts` (comparisons a row) are those of all training pairs. Raises Diverged.
+    `reference` [n, 2] is that of all training pairs. Raises Diverged.
     """
     scale = _schedule(step, n_steps, run.warmup_steps)
     for group, lr in zip(optimizer.param_groups, (run.lora_lr, run.user_lr), strict=True):
         group["lr"] = lr * scale
-    outcome = _step(run, policy, batch, step, reference, counts)
+    outcome = _step(run, policy, batch, step, reference)
     norm = torch.nn.utils.clip_grad_norm_(policy.lora_parameters().values(), 1.0)
     shared = [parameter.grad.sum() for parameter in policy.user_parameters().values()]
     _check(outcome, [norm, *shared], step, first_loss or outcome.loss)
@@ -183,9 +181,7 @@ class _Outcome:
     """[U, width]."""
 
 
-def _step(
-    run: RunConfig, policy: Policy, batch: Sequence[Pair], step: int, reference: Tensor, counts: Tensor
-) -> _Outcome:
+def _step(run: RunConfig, policy: Policy, batch: Sequence[Pair], step: int, reference: Tensor) -> _Outcome:
     """Forward and backward over this process's terms of the batch, a micro-batch at a time."""
     state = PartialState()
     draw = torch.Generator().manual_seed(-1_000_003 * run.seed - step) if run.alpha_mix == "draw" else None
@@ -205,9 +201,7 @@ def _step(
         logps = policy.pair_logps(pairs, policy.users(leaf[here]))
         margin = pair_margins(run, pairs, logps, reference[[pair.index for pair in pairs]].to(policy.device))
         nll = nll_loss(logps[:, 0], reply_lengths(pairs)[:, 0].to(policy.device))
-        # Each user's prior is spread over the user's own comparisons: an epoch sums to one prior a user.
-        prior = leaf[here].square().sum(-1) * run.prior / 2 / counts[term_rows[micro]].clamp(min=1).to(policy.device)
-        loss = preference_loss(margin, run.objective, run.beta, run.label_smoothing) + run.nll_weight * nll + prior
+        loss = preference_loss(margin, run.objective, run.beta, run.label_smoothing) + run.nll_weight * nll
         total = (weight * loss).sum() / len(batch)
         total.backward()
         with torch.no_grad():

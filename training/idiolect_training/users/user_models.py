@@ -126,7 +126,7 @@ def build_user_table(
     if config.kind == "individual" and config.start == "vocabulary":
         draw = torch.Generator().manual_seed(seed)
         embeddings = _draw(vocabulary, 1 + n_users, config.n_user_tokens, draw).flatten(1)
-        rows.values[1:] = embeddings[1:] - embeddings[0]
+        rows.place(embeddings[1:] - embeddings[0])
     return table, rows
 
 

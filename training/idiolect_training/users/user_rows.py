@@ -4,6 +4,10 @@ A dense table inside Adam reads and writes every user at every step, and its mom
 not hold. Here a step gathers the rows of its batch into a small leaf tensor, autograd fills the leaf's gradient, and
 those rows alone are updated. Rows start at zero, and memory that is still zero is not resident: neither time nor
 memory grows with the number of users.
+
+Few comparisons stay near the generic user. A penalty in the loss cannot do that: Adam divides a gradient by its own
+size. So a row is what Adam trains times the share that its user's comparisons deserve (`shrink`), which is the mean of
+a Gaussian posterior whose prior is worth so many comparisons. Training sees the row that is exported.
 """
 
 import math
@@ -31,6 +35,7 @@ class Rows:
         tables = (_zeros(4 * math.prod(shape), folder).view(np.float32).reshape(shape) for _ in range(3))
         self.values, self.mean, self.variance = (torch.from_numpy(table) for table in tables)
         self.steps = torch.from_numpy(_zeros(4 * (n_users + 1), None).view(np.int32))
+        self.share = torch.ones(n_users + 1)
         self._placed = False
 
     @property
@@ -41,9 +46,15 @@ class Rows:
     def width(self) -> int:
         return int(self.values.shape[1])
 
+    def shrink(self, n_votes: Tensor, prior: float) -> None:
+        """Have a user with n of the comparisons [n_users + 1] go n / (n + prior) of the way, from the start on."""
+        self.share = n_votes / (n_votes + prior).clamp(min=1e-9)
+        if self._placed:
+            self.values *= self.share[:, None]
+
     def place(self, values: Tensor) -> None:
-        """Have all users start at `values` [n_users, width]."""
-        self.values[1:] = values
+        """Have all users start at their share of `values` [n_users, width]."""
+        self.values[1:] = self.share[1:, None] * values
         self._placed = True
 
     def gather(self, rows: Tensor) -> Tensor:
@@ -51,10 +62,12 @@ class Rows:
         return self.values[rows]
 
     def update(self, rows: Tensor, gradient: Tensor, lr: float) -> None:
-        """One Adam step for the distinct rows [U] with their gradient [U, width]; row 0 is left alone.
+        """One Adam step for the distinct rows [U] with their gradient [U, width], of the users' shares; row 0 is left
+        alone.
 
-        Each row counts its own steps for the bias correction. When every row is touched at every step this is
-        torch.optim.Adam.
+        Each row counts its own steps for the bias correction. When every row is touched at every step, and all shares
+        are 1, this is torch.optim.Adam. The gradient with respect to a row is that of what Adam trains over the share,
+        which Adam's division takes out.
         """
         known = rows > 0
         rows, gradient = rows[known], gradient[known]
@@ -64,7 +77,8 @@ class Rows:
         variance = torch.lerp(self.variance[rows], gradient * gradient, 1 - BETAS[1])
         self.mean[rows], self.variance[rows] = mean, variance
         unbiased = (variance / (1 - BETAS[1] ** n_steps)).sqrt() + EPSILON
-        self.values[rows] -= (lr * mean / (1 - BETAS[0] ** n_steps) / unbiased).float()
+        step = self.share[rows, None] * lr * mean / (1 - BETAS[0] ** n_steps) / unbiased
+        self.values[rows] -= step.float()
 
     def touched(self) -> dict[str, Tensor]:
         """Everything that differs from a fresh table, for a checkpoint: numbers of the rows and their contents."""
@@ -77,6 +91,8 @@ class Rows:
         rows = touched["index"]
         for name in self.STATE:
             getattr(self, name)[rows] = touched[name]
+        # Rows that no step has touched were placed; the next checkpoint must have them, too.
+        self._placed = self._placed or bool((touched["steps"] == 0).any())
 
 
 def _zeros(n_bytes: int, folder: Path | None) -> NDArray[np.uint8]:
