@@ -1,7 +1,7 @@
 """make few-votes (M6): how far users of few votes go from the generic user, and whether that is good for them.
 
 Users who want prose or a list of the same two sentences, seven to three, and who slip in a tenth of their votes. Some
-gave 24 votes, the others one to five. Each `prior` of the grid trains them with three seeds, as the demo is trained
+gave 16 votes, the others one to five. Each `prior` of the grid trains them with three seeds, as the demo is trained
 (clusters that start with those who voted alike), and the default with individual users, too. Then held-out votes are
 scored under each user's own tokens and under the generic user's. Writes docs/results/few_votes.json and line M6.
 """
@@ -28,15 +28,15 @@ from idiolect_training.fit.policy import Policy
 
 RUNS = ROOT / "runs" / "few_votes"
 COMMAND = "make few-votes"
-FEW, MANY = (1, 2, 3, 4, 5), 24
+FEW, MANY = (1, 2, 3, 4, 5), 16
 N_MANY = 6
 USERS_EACH = 4
 """Of each number of few votes."""
-N_TEST = 12
+N_TEST = 8
 SLIPS = 0.1
 LISTS = 0.3
 """Share of users who want lists."""
-PRIORS = (0.0, 1.0, 4.0, 16.0)
+PRIORS = (0.0, 1.0, 4.0)
 DEFAULT: float = RunConfig.model_fields["prior"].default
 COMMON: dict[str, Any] = {
     "train": RUNS / "train.jsonl",
@@ -48,6 +48,7 @@ COMMON: dict[str, Any] = {
     "warmup_steps": 5,
     "max_prompt_tokens": 96,
     "log_with": (),
+    "precision": "bf16",
 }
 KINDS: dict[str, dict[str, Any]] = {
     "cluster": {

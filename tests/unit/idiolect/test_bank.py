@@ -15,6 +15,7 @@ from idiolect.inference import Gaussian, Mixture, next_question
 from idiolect.votes import Likelihood, Votes
 from idiolect_training.data.preferences import index_users
 from idiolect_training.export.bundle import export
+from idiolect_training.export.margin_error import margin_error
 from idiolect_training.export.questions import Coordinates, choose, fit_likelihood, margin_table
 from idiolect_training.fit.batch import tokenize
 from idiolect_training.fit.loop import fit
@@ -61,6 +62,20 @@ def test_the_table_holds_what_the_policy_says(trained):
             assert table.margins(z) == pytest.approx(true, abs=1e-3)
         else:
             assert (np.sign(table.margins(z)) == np.sign(true)).mean() > 0.9
+
+
+@pytest.mark.slow
+def test_the_bundle_states_the_error_of_the_table(trained):
+    """At the codes of users after five answers; a table that is wrong has a greater one."""
+    run, policy, bundle = trained
+    stated = bundle.manifest.training["margin_error"]
+    assert stated["n_codes"] == 2
+    assert stated == margin_error(run, policy, bundle.bank, USERS)
+    assert 0 < stated["rms_nats"] < stated["model_rms_nats"]
+    wrong = replace(bundle.bank, offsets=bundle.bank.offsets + 100)
+    assert margin_error(run, policy, wrong, USERS)["rms_nats"] > 50
+    unknown = margin_error(run, policy, bundle.bank, {})
+    assert unknown == {"n_codes": 0}
 
 
 def test_a_new_user_is_told_by_a_few_answers(trained):

@@ -11,6 +11,7 @@ from idiolect.bundle import Bundle, write_bundle
 from idiolect.manifest import AdapterWeights
 from idiolect_training.config import RunConfig
 from idiolect_training.demo_model import resolve
+from idiolect_training.export.margin_error import margin_error
 from idiolect_training.export.questions import build_bank
 from idiolect_training.fit.policy import Policy
 from idiolect_training.users.user_models import to_numpy
@@ -19,6 +20,8 @@ from idiolect_training.users.user_models import to_numpy
 def export(run: RunConfig, policy: Policy, user_rows: dict[str, int], bundle: Path) -> Bundle:
     """Write the run's bundle to the folder `bundle`. User ids keep the order of their rows."""
     codes = policy.users.codes(policy.rows.values[1:].to(policy.device))
+    bank = None if run.bank is None else build_bank(run, policy, user_rows)
+    error = {} if bank is None else {"margin_error": margin_error(run, policy, bank, user_rows)}
     return write_bundle(
         bundle,
         base_model=identify(resolve(run.model)).model_copy(update={"name": _name(run)}),
@@ -28,8 +31,8 @@ def export(run: RunConfig, policy: Policy, user_rows: dict[str, int], bundle: Pa
         codes=to_numpy(codes),
         weights=AdapterWeights(rank=run.lora.rank, alpha=run.lora.alpha, target_modules=tuple(run.lora.target_modules)),
         write_weights=_adapter_writer(run, policy),
-        training=run.portable(),
-        bank=None if run.bank is None else build_bank(run, policy, user_rows),
+        training=run.portable() | error,
+        bank=bank,
         cluster_names=run.cluster_names,
         decoding=run.decoding,
     )
