@@ -22,7 +22,7 @@ class SmallEngine:
 
     def __init__(self, tokenizer: Any, *, max_model_len: int = 2048, token_s: float = 0.0) -> None:
         self.tokenizer = tokenizer
-        self.conversations = Conversations(tokenizer)
+        self.conversations = Conversations(tokenizer, max_model_len)
         self.max_model_len, self.vocab_size = max_model_len, len(tokenizer)
         self.token_s = token_s
         """How long a token takes."""

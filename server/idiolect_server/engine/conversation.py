@@ -2,51 +2,87 @@
 
 import asyncio
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from jinja2 import TemplateError
 
-from idiolect.prompt.chat import place_text, render
+from idiolect.prompt.chat import place
 from idiolect.prompt.layout import Layout
 from idiolect.prompt.template import prove
+from idiolect_server.engine.length import Ruler
 from idiolect_server.errors import RequestError
 from idiolect_server.prompt import Placed, UserTokens
 
+Found = TypeVar("Found")
+
 MAX_INLINE_CHARACTERS = 2000
 """Which take about 0.7 ms. Longer texts (14 ms for 7,000 tokens) would hold up everybody else's event loop."""
+MAX_SHORT_CHARACTERS = 20_000
+"""Which take about 8 ms. Longer ones have a thread of their own, so that these need not wait for them."""
 
 
 class Conversations:
-    """Renders and encodes. Long texts go to one other thread, with a tokenizer of its own: none serves two at once."""
+    """Renders and encodes. Texts that are not short go to two other threads: the long ones to one, the rest to one.
 
-    def __init__(self, tokenizer: Any) -> None:
+    Each has a tokenizer of its own: none serves two at once.
+    """
+
+    def __init__(self, tokenizer: Any, max_model_len: int) -> None:
         self._tokenizer = tokenizer
-        self._threads_own = copy.deepcopy(tokenizer)
-        self._thread = ThreadPoolExecutor(1, "tokenizer")
+        self._ruler = Ruler(tokenizer, max_model_len)
+        self._short, self._long = (_Lane(tokenizer, name) for name in ("tokenizer", "tokenizer-long"))
 
     async def place(
         self, messages: Sequence[Mapping[str, str]], layout: Layout, user_tokens: UserTokens | None = None
     ) -> Placed:
         """A conversation, ready for the reply, with user tokens where the layout has them.
 
-        Raises RequestError when the template refuses the conversation, LayoutError.
+        Raises RequestError when the template refuses the conversation, PromptTooLong, LayoutError.
         """
+        contents = [message["content"] for message in messages]
+        await self.measure(contents)
+        n_characters = sum(map(len, contents))
         try:
-            text = render(messages, self._tokenizer)
+            found = await self._where(n_characters, place, messages, layout)
         except TemplateError as error:
             # Templates have rules of their own, such as that user and assistant take turns.
             raise RequestError(f"the model's chat template refuses the messages: {error}") from error
-        if len(text) <= MAX_INLINE_CHARACTERS:
-            return Placed(*place_text(text, messages, layout, self._tokenizer), user_tokens)
-        loop = asyncio.get_running_loop()
-        found = await loop.run_in_executor(self._thread, place_text, text, messages, layout, self._threads_own)
         return Placed(*found, user_tokens)
+
+    async def measure(self, texts: Sequence[str]) -> None:
+        """Before anything else is done with them. Raises PromptTooLong for texts that cannot fit together."""
+        self._ruler.check(texts)
+        if self._ruler.needs_measuring(texts):
+            await self._long.do(self._ruler.measure, texts)
+
+    async def _where(self, n_characters: int, work: Callable[..., Found], *args: Any) -> Found:
+        """`work`, whose last argument is a tokenizer: here, or where texts of that length go."""
+        if n_characters <= MAX_INLINE_CHARACTERS:
+            return work(*args, self._tokenizer)
+        return await (self._short if n_characters <= MAX_SHORT_CHARACTERS else self._long).do(work, *args)
 
     async def prove(self, layout: Layout) -> None:
         """Raises ChatTemplateUnsupported when the layout's place is not safe in this chat template."""
-        await asyncio.get_running_loop().run_in_executor(self._thread, prove, layout, self._threads_own)
+        await self._long.do(prove, layout)
+
+    def close(self) -> None:
+        for lane in (self._short, self._long):
+            lane.close()
+
+
+class _Lane:
+    """A thread with a tokenizer, one piece of work after the other."""
+
+    def __init__(self, tokenizer: Any, name: str) -> None:
+        self._tokenizer = copy.deepcopy(tokenizer)
+        self._thread = ThreadPoolExecutor(1, name)
+
+    async def do(self, work: Callable[..., Found], *args: Any) -> Found:
+        """`work`, with the tokenizer behind its arguments."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, partial(work, *args, self._tokenizer))
 
     def close(self) -> None:
         self._thread.shutdown(wait=False, cancel_futures=True)

@@ -16,6 +16,7 @@ LONG = {
     "tests/integration/test_bad_input.py": "one list of hostile inputs against one server",
     "tests/integration/test_learning.py": "one server, whose start takes longer than all the tests",
     "tests/parts/chat_templates.py": "one template after another, side by side",
+    "tests/parts/hostile_forms.py": "one list of hostile inputs, side by side",
     "tests/unit/client/test_client.py": "one scripted server for every way in which a call can end",
     "tests/unit/training/data/test_formats.py": "seven published forms, a section each",
     "tests/unit/training/test_training.py": "one tiny model, whose making takes longer than most tests",

@@ -24,7 +24,7 @@ def expected(tokenizer, messages: list[dict[str, str]]) -> list[int]:
 
 
 def test_short_and_long_ones_at_once_are_encoded_as_the_template_says(tokenizer):
-    conversations = Conversations(tokenizer)
+    conversations = Conversations(tokenizer, 100_000)
     asked = [
         [{"role": "user", "content": f"Number {n}? " * (1 if n % 2 else MAX_INLINE_CHARACTERS)}] for n in range(12)
     ]
@@ -38,7 +38,7 @@ def test_short_and_long_ones_at_once_are_encoded_as_the_template_says(tokenizer)
 
 
 def test_the_event_loop_goes_on_while_a_long_one_is_encoded(tokenizer):
-    conversations = Conversations(tokenizer)
+    conversations = Conversations(tokenizer, 100_000)
     long = [{"role": "user", "content": "What of it? " * 2 * MAX_INLINE_CHARACTERS}]
 
     async def count() -> int:
@@ -58,4 +58,4 @@ def test_what_the_template_refuses_is_a_request_error(tokenizer):
     strict = AutoTokenizer.from_pretrained(demo_model())
     strict.chat_template = "{{ raise_exception('users and assistants take turns') }}"
     with pytest.raises(RequestError, match="take turns"):
-        asyncio.run(Conversations(strict).place([{"role": "user", "content": "Hi"}], LAYOUT))
+        asyncio.run(Conversations(strict, 2048).place([{"role": "user", "content": "Hi"}], LAYOUT))
