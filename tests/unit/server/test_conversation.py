@@ -8,7 +8,8 @@ from transformers import AutoTokenizer
 
 from idiolect.prompt.layout import Layout
 from idiolect_server.engine.conversation import MAX_INLINE_CHARACTERS, Conversations
-from idiolect_server.errors import RequestError
+from idiolect_server.engine.length import PIECE_CHARACTERS
+from idiolect_server.errors import PromptTooLong, RequestError
 from idiolect_training.demo_model import demo_model
 
 LAYOUT = Layout(placement="after_system", opening="<|im_start|>user", end_id=2)
@@ -59,3 +60,50 @@ def test_what_the_template_refuses_is_a_request_error(tokenizer):
     strict.chat_template = "{{ raise_exception('users and assistants take turns') }}"
     with pytest.raises(RequestError, match="take turns"):
         asyncio.run(Conversations(strict, 2048).place([{"role": "user", "content": "Hi"}], LAYOUT))
+
+
+TOO_LONG = {
+    "by characters": "word " * 200_000,
+    "by tokens": "word " * 12_000,
+    "behind spaces": " " * 30_000 + "word " * 5_000,
+    "one letter": "a" * 100_000,
+}
+
+
+@pytest.mark.parametrize("text", TOO_LONG.values(), ids=TOO_LONG)
+def test_what_cannot_fit_is_refused_before_all_of_it_is_encoded(tokenizer, text):
+    conversations = Conversations(tokenizer, 2048)
+    seen = 0
+
+    def counting(piece: str, **options):
+        nonlocal seen
+        seen += len(piece)
+        return tokenizer(piece, **options)
+
+    conversations._long._tokenizer = counting
+    with pytest.raises(PromptTooLong):
+        asyncio.run(conversations.place([{"role": "user", "content": text}], LAYOUT))
+    assert seen <= 3 * PIECE_CHARACTERS * 2048
+
+
+@pytest.mark.parametrize("text", [" " * 50_000, "word " * 2_000], ids=["spaces", "words"])
+def test_what_fits_is_never_refused(tokenizer, text):
+    messages = [{"role": "user", "content": text}]
+    placed = asyncio.run(Conversations(tokenizer, 2048).place(messages, LAYOUT))
+    assert placed.token_ids == expected(tokenizer, messages)
+
+
+def test_short_ones_do_not_wait_for_long_ones(tokenizer):
+    conversations = Conversations(tokenizer, 1 << 20)
+    long, short = ([{"role": "user", "content": "What of it? " * n}] for n in (5_000, 200))
+
+    async def both() -> int:
+        waiting = [asyncio.ensure_future(conversations.place(long, LAYOUT)) for _ in range(4)]
+        await asyncio.sleep(0)
+        await conversations.place(short, LAYOUT)
+        left = sum(not task.done() for task in waiting)
+        await asyncio.gather(*waiting)
+        return left
+
+    assert asyncio.run(both()) >= 3
+    conversations.close()
