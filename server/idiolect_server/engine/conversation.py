@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from jinja2 import TemplateError
 
-from idiolect.prompt.chat import place
+from idiolect.prompt.chat import place, scored_ids
 from idiolect.prompt.layout import Layout
 from idiolect.prompt.template import prove
 from idiolect_server.engine.length import Ruler
@@ -51,6 +51,14 @@ class Conversations:
             # Templates have rules of their own, such as that user and assistant take turns.
             raise RequestError(f"the model's chat template refuses the messages: {error}") from error
         return Placed(*found, user_tokens)
+
+    async def scored(self, reply: str, layout: Layout) -> list[int]:
+        """The token ids of a reply that its margins are of."""
+        return await self._where(len(reply), scored_ids, reply, layout)
+
+    def check(self, *texts: str) -> None:
+        """By characters alone, at no cost. Raises PromptTooLong for texts that cannot fit together."""
+        self._ruler.check(texts)
 
     async def measure(self, texts: Sequence[str]) -> None:
         """Before anything else is done with them. Raises PromptTooLong for texts that cannot fit together."""

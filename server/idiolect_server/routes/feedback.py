@@ -31,9 +31,12 @@ async def feedback(
     idempotency_key: Annotated[str | None, Header(min_length=1, max_length=256)] = None,
 ) -> FeedbackResponse:
     """Store one comparison. Repeat it with the same Idempotency-Key after any failure: it counts once."""
-    release, store, began = leased(http), serving(http.app).store, time.perf_counter()
+    live, release, began = serving(http.app), leased(http), time.perf_counter()
+    store = live.store
     pair = "bank" if request.question_id else "organic"
     vote = await _vote(store, release, request)
+    for reply in (vote["chosen"], vote["rejected"]):
+        live.engine.conversations.check(*(message["content"] for message in vote["messages"]), reply)
     receipt = await store.votes.add(request.user_id, idempotency_key or uuid.uuid4().hex, vote)
     if not receipt.duplicate:
         metrics.VOTES.labels(pair).inc()

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import signal
 
 import pytest
@@ -119,18 +118,29 @@ def parentheses(n: int) -> Constraint:
 def test_what_passes_the_bounds_dies_alone(verdict, asked):
     """As if the bounds had let them pass."""
     problem = verdict(asked)
-    process = verdict.nursery._process
     assert problem
-    assert process.returncode is None
+    assert verdict.nursery._process.returncode is None
     assert verdict(Constraint("regex", f"[ab]+{len(asked.text)}")) is None
 
 
 def test_a_process_that_was_killed_is_started_anew(verdict):
     assert verdict(Constraint("regex", "before")) is None
-    os.kill(verdict.nursery._process.pid, signal.SIGKILL)
-    verdict.loop.run_until_complete(verdict.nursery._process.wait())
+    process = verdict.nursery._process
+    process.send_signal(signal.SIGKILL)
+    verdict.loop.run_until_complete(process.wait())
     assert verdict(Constraint("regex", "after")) is None
     assert verdict(Constraint("regex", "before")) is None  # kept
+
+
+def test_many_at_once_have_a_verdict_each(verdict):
+    asked = [Constraint("regex", f"[ab]{{{n}}}" if n % 2 else "(") for n in range(1, 17)]
+
+    async def check() -> list[BaseException | None]:
+        checks = (verdict.nursery.check(one) for one in [*asked, *asked])
+        return await asyncio.gather(*checks, return_exceptions=True)
+
+    found = verdict.loop.run_until_complete(check())
+    assert [one is None for one in found] == [one.text != "(" for one in [*asked, *asked]]
 
 
 def test_one_that_was_condemned_is_refused(verdict):

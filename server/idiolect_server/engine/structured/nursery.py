@@ -18,6 +18,8 @@ MAX_VERDICTS = 4096
 MAX_AT_ONCE = 2
 START_S, ANSWER_S = 120.0, 60.0
 """A machine that is busy starting engines imports PyTorch in half a minute."""
+NICE = 10
+"""Of the process: replies go first."""
 MODULE = "idiolect_server.engine.structured.trial"
 
 
@@ -44,7 +46,7 @@ class Nursery:
         if digest not in self._verdicts:
             if digest not in self._trying:
                 self._trying[digest] = asyncio.create_task(self._try(constraint))
-                self._trying[digest].add_done_callback(lambda _: self._trying.pop(digest))
+                self._trying[digest].add_done_callback(lambda task: self._done(digest, task))
             await asyncio.shield(self._trying[digest])  # others may wait for the same one
         if (problem := self._verdicts[digest]) is not None:
             raise ConstraintRefused(f"the structured output is refused: {problem}")
@@ -52,6 +54,11 @@ class Nursery:
     def condemn(self, constraint: Constraint) -> None:
         """Refuse it from now on: it has spent its allowance in the engine."""
         self._verdicts[constraint.digest] = "it takes too long per token"
+
+    def _done(self, digest: str, task: asyncio.Task[None]) -> None:
+        del self._trying[digest]
+        if not task.cancelled():
+            task.exception()  # nobody may wait for it any more
 
     def close(self) -> None:
         if self._process is not None and self._process.returncode is None:
@@ -85,6 +92,8 @@ class Nursery:
                 sys.executable, "-m", MODULE, *self._arguments, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, env=environment
             )
             assert self._process.stdout is not None
+            with suppress(ProcessLookupError):
+                os.setpriority(os.PRIO_PROCESS, self._process.pid, NICE)
             try:
                 ready = await asyncio.wait_for(self._process.stdout.readline(), START_S)
             except TimeoutError:
@@ -105,6 +114,8 @@ class Nursery:
                 answer.set_exception(NotReady("the machine is too busy to try a structured output", hint="try again"))
             else:
                 answer.set_result(found["problem"])
+        if self._process is process:
+            self._process = None
         await process.wait()
         for answer in self._answers.values():
             with suppress(asyncio.InvalidStateError):

@@ -31,8 +31,6 @@ from idiolect_server.engine.structured.allowance import START_S, Allowance
 MEMORY_BYTES = 1 << 30
 """On top of what the process has when it forks."""
 PROCESSOR_S, REAL_S = 6, 20
-NICE = 5
-"""Replies go first."""
 COMPILE_S = 1.5
 """Of computing time; the engine does the same, in threads beside everybody's replies."""
 COMPILED_BYTES = 64 << 20
@@ -118,7 +116,6 @@ def _limit() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (in_use + MEMORY_BYTES,) * 2)
     resource.setrlimit(resource.RLIMIT_CPU, (PROCESSOR_S,) * 2)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    os.nice(NICE)
     signal.setitimer(signal.ITIMER_REAL, REAL_S)
 
 
@@ -167,14 +164,17 @@ def main(tokenizer: str, vocab_size: int) -> None:
     trials.selector.register(sys.stdin.fileno(), selectors.EVENT_READ)
     sys.stdout.write("{}\n")  # ready
     sys.stdout.flush()
+    begun = b""
     while True:
         for key, _ in trials.selector.select():
             if key.data is not None:
                 trials.end(key.fd, *key.data)
-            elif line := sys.stdin.readline():
-                trials.begin(json.loads(line))
-            else:
+                continue
+            if not (read := os.read(key.fd, 1 << 16)):
                 return
+            *lines, begun = (begun + read).split(b"\n")
+            for line in lines:
+                trials.begin(json.loads(line))
 
 
 if __name__ == "__main__":
