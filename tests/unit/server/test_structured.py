@@ -10,6 +10,8 @@ import xgrammar as xgr
 from transformers import AutoTokenizer
 from vllm.v1.structured_output import backend_xgrammar
 
+from idiolect_server.engine.conversation import Conversations
+from idiolect_server.engine.openai import OpenAI
 from idiolect_server.engine.structured.allowance import START_S, Allowance
 from idiolect_server.engine.structured.constraint import Constraint, constraint
 from idiolect_server.engine.structured.nursery import Nursery
@@ -175,3 +177,11 @@ def test_a_request_that_spends_its_allowance_fails_alone(model_path):
     assert n_steps < 20 * START_S / 0.001
     grammar.fill_bitmask(mask, 0)
     assert bool(torch.all(mask == -1))  # at no cost
+
+
+@pytest.mark.parametrize("asked", [{"response_format": {"type": "json_object"}}, outputs(choice=["a", "b"])])
+def test_without_a_nursery_all_are_refused(model_path, asked):
+    api = object.__new__(OpenAI)  # refused before anything else of it is needed
+    api._nursery, api._conversations = None, Conversations(AutoTokenizer.from_pretrained(model_path), 2048)
+    with pytest.raises(ConstraintRefused, match="off"):
+        asyncio.run(api.chat({"messages": [{"role": "user", "content": "x"}], **asked}, None))
