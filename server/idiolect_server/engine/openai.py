@@ -22,9 +22,10 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
 from idiolect.errors import IdiolectError
-from idiolect.prompt.chat import offset, stop_ids
+from idiolect.prompt.chat import stop_ids
 from idiolect.prompt.layout import Layout
 from idiolect.prompt.profile import with_profile
+from idiolect_server.engine.conversation import Conversations
 from idiolect_server.errors import EngineDead, RequestError, first_problem
 from idiolect_server.prompt import Placed, UserTokens
 
@@ -41,6 +42,7 @@ class OpenAI:
         self,
         llm: AsyncLLM,
         engine_input: Callable[[Placed], Any],
+        conversations: Conversations,
         layout: Layout,
         name: str,
         lora_request: LoRARequest | None,
@@ -65,7 +67,7 @@ class OpenAI:
             enable_prompt_tokens_details=True,
         )
         self._chat.engine_input, self._chat.layout, self._chat.lora_request = engine_input, layout, lora_request
-        self._chat.tokenizer = llm.renderer.tokenizer
+        self._chat.conversations = conversations
         self._ends = stop_ids(layout.end_id, llm.renderer.tokenizer)
 
     async def chat(
@@ -104,8 +106,8 @@ class OpenAI:
 
 class _PersonalChat(OpenAIServingChat):  # type: ignore[misc]
     engine_input: Callable[[Placed], Any]
+    conversations: Conversations
     layout: Layout
-    tokenizer: Any
     lora_request: LoRARequest | None
 
     async def render_chat_request(self, request: ChatCompletionRequest) -> Any:
@@ -114,12 +116,12 @@ class _PersonalChat(OpenAIServingChat):  # type: ignore[misc]
         if isinstance(rendered, ErrorResponse):
             return rendered
         conversation, inputs = rendered
-        return conversation, [self._place(one, conversation) for one in inputs]
+        return conversation, [await self._place(one, conversation) for one in inputs]
 
-    def _place(self, rendered: Any, conversation: Sequence[Mapping[str, Any]]) -> Any:
-        ids, tokenizer = rendered["prompt_token_ids"], self.tokenizer
-        text = rendered.get("prompt") or tokenizer.decode(ids)
-        placed = Placed(ids, offset(ids, text, conversation, self.layout, tokenizer), _user_tokens.get())
+    async def _place(self, rendered: Any, conversation: Sequence[Mapping[str, Any]]) -> Any:
+        ids = rendered["prompt_token_ids"]
+        offset = await self.conversations.offset(ids, rendered.get("prompt") or None, conversation, self.layout)
+        placed = Placed(ids, offset, _user_tokens.get())
         # Equal salts keep sharing; a caller's own salt still isolates what the caller wants isolated.
         salted = {"cache_salt": rendered["cache_salt"]} if rendered.get("cache_salt") else {}
         return {**self.engine_input(placed), **salted}
@@ -152,6 +154,9 @@ def _check(request: ChatCompletionRequest) -> None:
     for name in (
         "use_beam_search",
         "priority",
+        # These change what stands before the user tokens, or cut it off.
+        "add_special_tokens",
+        "truncate_prompt_tokens",
         "mm_processor_kwargs",
         "kv_transfer_params",
         "ec_transfer_params",
