@@ -6,6 +6,7 @@ engine or bring tensors from outside is refused first.
 """
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
 from contextvars import ContextVar
 from typing import Any
 
@@ -17,6 +18,7 @@ from vllm.entrypoints.openai.models.serving import OpenAIServingModels
 from vllm.entrypoints.serve.engine.protocol import ErrorResponse
 from vllm.entrypoints.serve.exception_handling.error_response import create_error_response
 from vllm.lora.request import LoRARequest
+from vllm.outputs import RequestOutput
 from vllm.renderers.online_renderer import OnlineRenderer
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
@@ -25,11 +27,14 @@ from idiolect.errors import IdiolectError
 from idiolect.prompt.chat import stop_ids
 from idiolect.prompt.layout import Layout
 from idiolect.prompt.profile import with_profile
+from idiolect.text import printable
 from idiolect_server.engine.conversation import Conversations
 from idiolect_server.errors import EngineDead, RequestError, first_problem
 from idiolect_server.prompt import Placed, UserTokens
 
 MAX_CHOICES = 8
+
+Outputs = AsyncGenerator[RequestOutput, None]
 
 _user_tokens: ContextVar[UserTokens | None] = ContextVar("user_tokens", default=None)
 """The user tokens of the request being rendered: vLLM's call chain has no argument for them."""
@@ -118,6 +123,20 @@ class _PersonalChat(OpenAIServingChat):  # type: ignore[misc]
         conversation, inputs = rendered
         return conversation, [await self._place(one, conversation) for one in inputs]
 
+    def chat_completion_stream_generator(
+        self, request: ChatCompletionRequest, result_generator: Outputs, *args: Any, **kwargs: Any
+    ) -> AsyncGenerator[str, None]:
+        """vLLM's, of texts that may come back in a history."""
+        texts = _printable(result_generator)
+        events: AsyncGenerator[str, None] = super().chat_completion_stream_generator(request, texts, *args, **kwargs)
+        return events
+
+    async def chat_completion_full_generator(
+        self, request: ChatCompletionRequest, result_generator: Outputs, *args: Any, **kwargs: Any
+    ) -> Any:
+        """As the stream."""
+        return await super().chat_completion_full_generator(request, _printable(result_generator), *args, **kwargs)
+
     async def _place(self, rendered: Any, conversation: Sequence[Mapping[str, Any]]) -> Any:
         ids = rendered["prompt_token_ids"]
         offset = await self.conversations.offset(ids, rendered.get("prompt") or None, conversation, self.layout)
@@ -129,6 +148,15 @@ class _PersonalChat(OpenAIServingChat):  # type: ignore[misc]
     def _maybe_get_adapters(self, request: Any, supports_default_mm_loras: bool = False) -> Any:
         """Every request is served with the bundle's adapter, under the base model's name."""
         return self.lora_request
+
+
+async def _printable(outputs: Outputs) -> Outputs:
+    """What the model writes, without control characters, before vLLM makes content, reasoning and tool calls of it."""
+    async with aclosing(outputs):
+        async for output in outputs:
+            for completion in output.outputs:
+                completion.text = printable(completion.text)
+            yield output
 
 
 def _flat(message: Any) -> Any:
