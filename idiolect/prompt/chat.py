@@ -14,8 +14,8 @@ from idiolect.prompt.end_mark import bare_reply, without_mark
 from idiolect.prompt.layout import Layout
 
 Messages = Sequence[Mapping[str, Any]]
-HEADS = 256
-"""System prompts whose number of tokens is kept."""
+HEADS, HEAD_TOKENS = 256, 1 << 20
+"""System prompts whose tokens are kept, and tokens of all of them together: 40 MB."""
 
 
 def render(messages: Messages, tokenizer: Any) -> str:
@@ -76,7 +76,7 @@ def known_offset(ids: Sequence[int], text: str, messages: Messages, layout: Layo
 
 
 class _Heads:
-    """Token ids of what stood before user tokens, by text and tokenizer: the last HEADS, for any thread."""
+    """Token ids of what stood before user tokens, by text and tokenizer: the last ones, for any thread."""
 
     def __init__(self) -> None:
         self._ids: OrderedDict[tuple[str, Any], tuple[int, ...]] = OrderedDict()
@@ -91,7 +91,7 @@ class _Heads:
     def keep(self, key: tuple[str, Any], ids: tuple[int, ...]) -> None:
         with self._lock:
             self._ids[key] = ids
-            if len(self._ids) > HEADS:
+            while len(self._ids) > HEADS or sum(map(len, self._ids.values())) > HEAD_TOKENS:
                 self._ids.popitem(last=False)
 
 

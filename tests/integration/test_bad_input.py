@@ -80,6 +80,7 @@ BAD_OPENAI = {
     "control characters": {"messages": [{"role": "user", "content": "a\x1b[1m\0"}]},
     "special tokens": {"messages": [{"role": "user", "content": "x"}], "add_special_tokens": True},
     "cut off": {"messages": [{"role": "user", "content": "x"}], "truncate_prompt_tokens": 1},
+    "cut off whole": {"messages": [{"role": "user", "content": "x"}], "truncate_prompt_tokens": 0},
     "model": {"model": "nope", "messages": [{"role": "user", "content": "x"}]},
 }
 

@@ -182,9 +182,7 @@ def _check(request: ChatCompletionRequest) -> None:
     for name in (
         "use_beam_search",
         "priority",
-        # These change what stands before the user tokens, or cut it off.
-        "add_special_tokens",
-        "truncate_prompt_tokens",
+        "add_special_tokens",  # before the user tokens, where training had none
         "mm_processor_kwargs",
         "kv_transfer_params",
         "ec_transfer_params",
@@ -193,3 +191,5 @@ def _check(request: ChatCompletionRequest) -> None:
     ):
         if getattr(request, name, None):
             raise RequestError(f"{name} is not supported")
+    if request.truncate_prompt_tokens is not None:  # it would cut their place off
+        raise RequestError("truncate_prompt_tokens is not supported")

@@ -99,6 +99,10 @@ def test_heads_that_are_kept_are_those_of_the_last_conversations(tokenizer):
         assert heads.get(("0", tokenizer)) == (0,)  # asked for all the time
     assert heads.get(("1", tokenizer)) is None
     assert len(heads._ids) == chat.HEADS
+    heads.keep(("long", tokenizer), (0,) * (chat.HEAD_TOKENS - 1))
+    assert len(heads._ids) == 2
+    heads.keep(("too long", tokenizer), (0,) * (chat.HEAD_TOKENS + 1))
+    assert not heads._ids
 
 
 @pytest.mark.parametrize("reply", ["yes", "yes " * MAX_INLINE_CHARACTERS])
