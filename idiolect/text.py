@@ -16,6 +16,17 @@ def is_printable(text: str) -> bool:
     return CONTROL.search(text) is None
 
 
+def printable(text: str) -> str:
+    """The text without control characters: the same rule for what a model writes, whose tokens may be any bytes.
+
+    Each character is judged alone, so pieces of a text are cleaned one by one.
+
+    >>> printable("page 1\\fpage\\t2")
+    'page 1page\\t2'
+    """
+    return CONTROL.sub("", text)
+
+
 def _printable(text: str) -> str:
     if not is_printable(text):
         raise ValueError("control characters are not allowed")

@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 
 from jinja2 import TemplateError
 
-from idiolect.prompt.chat import place, scored_ids
+from idiolect.prompt.chat import are_equal, known_offset, offset, place, scored_ids
+from idiolect.prompt.end_mark import end_marks
 from idiolect.prompt.layout import Layout
 from idiolect.prompt.template import prove
 from idiolect_server.engine.length import Ruler
@@ -33,6 +34,7 @@ class Conversations:
     def __init__(self, tokenizer: Any, max_model_len: int) -> None:
         self._tokenizer = tokenizer
         self._ruler = Ruler(tokenizer, max_model_len)
+        self._marks = end_marks(tokenizer)
         self._short, self._long = (_Lane(tokenizer, name) for name in ("tokenizer", "tokenizer-long"))
 
     async def place(
@@ -52,9 +54,28 @@ class Conversations:
             raise RequestError(f"the model's chat template refuses the messages: {error}") from error
         return Placed(*found, user_tokens)
 
+    async def offset(
+        self, ids: Sequence[int], text: str | None, messages: Sequence[Mapping[str, Any]], layout: Layout
+    ) -> int:
+        """How many token ids of a conversation that was rendered and encoded elsewhere stand before user tokens.
+
+        Nothing of it is encoded here, on the event loop: behind a system prompt that is known the place is, too.
+        `text` None is what the ids say. Raises LayoutError.
+        """
+        lane = self._lane(len(ids) if text is None else len(text))
+        known = None if text is None else known_offset(ids, text, messages, layout, lane.tokenizer)
+        return await lane.do(_offset, ids, text, messages, layout) if known is None else known
+
     async def scored(self, reply: str, layout: Layout) -> list[int]:
-        """The token ids of a reply that its margins are of."""
-        return await self._where(len(reply), scored_ids, reply, layout)
+        """The token ids of a reply that its margins are of. Raises RequestError when it is only the mark of an end."""
+        try:
+            return await self._where(len(reply), scored_ids, reply, self._marks, layout)
+        except ValueError as error:
+            raise RequestError(str(error)) from error
+
+    async def are_equal(self, one: str, other: str, layout: Layout) -> bool:
+        """Whether training would see no difference between two replies. Raises RequestError as `scored` does."""
+        return are_equal(one, other, self._marks, await self.scored(one, layout), await self.scored(other, layout))
 
     def check(self, *texts: str) -> None:
         """By characters alone, at no cost. Raises PromptTooLong for texts that cannot fit together."""
@@ -70,7 +91,10 @@ class Conversations:
         """`work`, whose last argument is a tokenizer: here, or where texts of that length go."""
         if n_characters <= MAX_INLINE_CHARACTERS:
             return work(*args, self._tokenizer)
-        return await (self._short if n_characters <= MAX_SHORT_CHARACTERS else self._long).do(work, *args)
+        return await self._lane(n_characters).do(work, *args)
+
+    def _lane(self, n_characters: int) -> "_Lane":
+        return self._short if n_characters <= MAX_SHORT_CHARACTERS else self._long
 
     async def prove(self, layout: Layout) -> None:
         """Raises ChatTemplateUnsupported when the layout's place is not safe in this chat template."""
@@ -85,12 +109,16 @@ class _Lane:
     """A thread with a tokenizer, one piece of work after the other."""
 
     def __init__(self, tokenizer: Any, name: str) -> None:
-        self._tokenizer = copy.deepcopy(tokenizer)
+        self.tokenizer = copy.deepcopy(tokenizer)
         self._thread = ThreadPoolExecutor(1, name)
 
     async def do(self, work: Callable[..., Found], *args: Any) -> Found:
         """`work`, with the tokenizer behind its arguments."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, partial(work, *args, self._tokenizer))
+        return await asyncio.get_running_loop().run_in_executor(self._thread, partial(work, *args, self.tokenizer))
 
     def close(self) -> None:
         self._thread.shutdown(wait=False, cancel_futures=True)
+
+
+def _offset(ids: Sequence[int], text: str | None, messages: Any, layout: Layout, tokenizer: Any) -> int:
+    return offset(ids, tokenizer.decode(ids) if text is None else text, messages, layout, tokenizer)
