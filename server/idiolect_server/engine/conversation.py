@@ -9,9 +9,11 @@ from typing import Any, TypeVar
 
 from jinja2 import TemplateError
 
-from idiolect.prompt.chat import are_equal, known_offset, offset, place, scored_ids
+from idiolect.errors import LayoutError
+from idiolect.prompt.chat import are_equal, known_offset, offset, place, place_text, scored_ids
 from idiolect.prompt.end_mark import end_marks
 from idiolect.prompt.layout import Layout
+from idiolect.prompt.marks import CUT, has_cut
 from idiolect.prompt.template import prove
 from idiolect_server.engine.length import Ruler
 from idiolect_server.errors import RequestError
@@ -53,6 +55,18 @@ class Conversations:
             # Templates have rules of their own, such as that user and assistant take turns.
             raise RequestError(f"the model's chat template refuses the messages: {error}") from error
         return Placed(*found, user_tokens)
+
+    async def whole(
+        self, ids: Sequence[int], text: str | None, messages: Sequence[Mapping[str, Any]], layout: Layout
+    ) -> tuple[Sequence[int], int]:
+        """Token ids of a conversation that was rendered and encoded elsewhere, and how many stand before user tokens.
+
+        The ids are the given ones, unless marks in the messages were cut. `text` None is what the ids say. Raises
+        LayoutError.
+        """
+        if not has_cut(messages):
+            return ids, await self.offset(ids, text, messages, layout)
+        return await self._lane(len(ids) if text is None else len(text)).do(_cut, ids, text, messages, layout)
 
     async def offset(
         self, ids: Sequence[int], text: str | None, messages: Sequence[Mapping[str, Any]], layout: Layout
@@ -118,6 +132,16 @@ class _Lane:
 
     def close(self) -> None:
         self._thread.shutdown(wait=False, cancel_futures=True)
+
+
+def _cut(
+    ids: Sequence[int], text: str | None, messages: Any, layout: Layout, tokenizer: Any
+) -> tuple[Sequence[int], int]:
+    """Raises LayoutError when the cuts are not in the text: what is said would be taken for the template's."""
+    text = tokenizer.decode(ids) if text is None else text
+    if CUT not in text:
+        raise LayoutError("a message holds marks of the chat template, which this tokenizer cannot tell from text")
+    return place_text(text, messages, layout, tokenizer)
 
 
 def _offset(ids: Sequence[int], text: str | None, messages: Any, layout: Layout, tokenizer: Any) -> int:

@@ -26,6 +26,7 @@ from vllm.v1.engine.exceptions import EngineDeadError
 from idiolect.errors import IdiolectError
 from idiolect.prompt.chat import stop_ids
 from idiolect.prompt.layout import Layout
+from idiolect.prompt.marks import said
 from idiolect.prompt.profile import with_profile
 from idiolect.text import printable
 from idiolect_server.engine import chat_request
@@ -136,6 +137,8 @@ class OpenAI:
         passed = asked.passed(**changes)
         if profile is not None:
             passed["messages"] = with_profile([_flat(message) for message in passed["messages"]], profile)
+        if not self._chat.layout.special_texts:
+            passed["messages"] = said(passed["messages"], self._chat.renderer.tokenizer)
         return ChatCompletionRequest.model_validate(passed)
 
     def _error(self, answer: ErrorResponse, bound: Constraint | None) -> IdiolectError:
@@ -194,9 +197,10 @@ class _PersonalChat(OpenAIServingChat):  # type: ignore[misc]
         return await super().chat_completion_full_generator(request, _printable(result_generator), *args, **kwargs)
 
     async def _place(self, rendered: Any, conversation: Sequence[Mapping[str, Any]]) -> Any:
-        ids = rendered["prompt_token_ids"]
-        offset = await self.conversations.offset(ids, rendered.get("prompt") or None, conversation, self.layout)
-        placed = Placed(ids, offset, _user_tokens.get())
+        ids, text = rendered["prompt_token_ids"], rendered.get("prompt") or None
+        placed = Placed(*await self.conversations.whole(ids, text, conversation, self.layout), _user_tokens.get())
+        if placed.n_tokens >= self.model_config.max_model_len:
+            raise PromptTooLong(f"the prompt has {placed.n_tokens} tokens, more than the model takes with the reply")
         # Equal salts keep sharing; a caller's own salt still isolates what the caller wants isolated.
         salted = {"cache_salt": rendered["cache_salt"]} if rendered.get("cache_salt") else {}
         return {**self.engine_input(placed), **salted}
