@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from idiolect.errors import BaseModelMismatch, BundleMissing, ModelMissing
+from idiolect.files.folder import MANIFEST
 from idiolect.fingerprint import fingerprint, read_header
-from idiolect.manifest import MANIFEST, AcceptedCopy, BaseModelIdentity, Manifest
+from idiolect.manifest import AcceptedCopy, BaseModelIdentity, Manifest
 
 SAMPLE_BYTES = 4096
 CACHE_DIR = Path.home() / ".cache" / "idiolect"
@@ -73,6 +74,10 @@ def check_base_model(manifest: Manifest, path: Path, cache_dir: Path | None = No
             hint="serve the base model that the bundle names, with its tokenizer and chat template; accept a copy with "
             "`idiolect bundle accept`, or train a bundle for this one",
         )
+    for what in ("hidden_size", "vocab_size"):
+        if getattr(found, what) != getattr(expected, what):
+            ours, theirs = getattr(expected, what), getattr(found, what)
+            raise BaseModelMismatch(f"the bundle was trained on a model with {what} {ours}, {found.name} has {theirs}")
     return found
 
 

@@ -97,6 +97,7 @@ async def start(settings: Settings, start_engine: StartEngine = start_vllm_engin
             )
         )
         stack.callback(engine.close)
+        prepared.loaded.check_unchanged()
         admission = Admission()
         releases = Releases(store, engine, admission)
         stack.push_async_callback(releases.close)
