@@ -18,7 +18,7 @@ Array = NDArray[np.float32]
 
 LARGEST = 4096.0
 """Of a number in a user token, a code or an adapter: 16 times below float16's 65,504, in which an engine may compute.
-What is trained stays below 100. Layers add up what is given to them, and a sum that overflows is an infinite reply."""
+Layers add up what is given to them, and a sum that overflows is no reply. The demo bundle's largest is 0.92."""
 SIMPLEX_TOLERANCE = 1e-3
 """How far the weights of a cluster code may sum from 1; float32 softmax over 1,000 clusters stays far below."""
 

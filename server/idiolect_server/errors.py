@@ -87,6 +87,18 @@ class GenerationFailed(IdiolectError):
     code = "generation_failed"
 
 
+class BundleUnservable(BundleError):
+    """The engine is up and gives no sound reply with this bundle. The message says what was seen."""
+
+    code = "bundle_unservable"
+
+
+class BundleServed(IdiolectError):
+    """The bundle is being served already."""
+
+    code = "bundle_served"
+
+
 class SettingsError(IdiolectError):
     """The server cannot start as configured."""
 
@@ -106,6 +118,7 @@ STATUS: dict[type[IdiolectError], int] = {
     LayoutError: 422,
     UserCodeError: 500,
     BundleError: 500,
+    BundleServed: 409,
     StoreUnavailable: 503,
     NotReady: 503,
     EngineDead: 503,

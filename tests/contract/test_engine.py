@@ -3,19 +3,22 @@
 import asyncio
 import random
 from collections.abc import Awaitable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
 from idiolect.bundle import Bundle
 from idiolect.prompt.layout import Layout
+from idiolect.user_model import Array, UserModel
 from idiolect_server.admission import Admission
 from idiolect_server.engine.base import Adapter, Engine, EngineConfig, Sampling
-from idiolect_server.errors import PromptTooLong
+from idiolect_server.errors import BundleServed, BundleUnservable, PromptTooLong
 from idiolect_server.prompt import Placed, UserTokens
+from idiolect_server.releases.probe import probe
 from idiolect_server.releases.registry import Releases
 from idiolect_server.releases.release import Release
 from idiolect_server.store.store import Store
@@ -157,6 +160,25 @@ def test_scores_are_of_each_token_and_of_the_end(running: Running):
     assert half[:-1] == pytest.approx(scores[0][: len(half) - 1], abs=1e-3)
 
 
+def test_user_tokens_that_are_no_numbers_are_noticed_and_harm_nobody_else(running: Running):
+    """Such as a bundle would bring that passes every check: what the engine makes of it is seen before ready."""
+    bundle, adapter = running.bundles[0], running.adapters[0]
+    before = [running.text(running.placed(prompt), adapter) for prompt in PROMPTS]
+    running.run(probe(running.engine, bundle, adapter))
+    unsound = replace(bundle, user_model=Unsound(bundle.user_model.kind, bundle.user_model.basis, bundle.codes[0]))
+    with pytest.raises(BundleUnservable, match=r"with the generic user, log-probabilities of a reply are \[nan, nan"):
+        running.run(probe(running.engine, unsound, adapter))
+    assert running.engine.alive
+    assert [running.text(running.placed(prompt), adapter) for prompt in PROMPTS] == before
+
+
+class Unsound(UserModel):
+    """Whose user tokens are no numbers."""
+
+    def user_tokens(self, code: Array) -> Array:
+        return super().user_tokens(code) * np.float32(np.nan)
+
+
 def test_leaving_a_reply_leaves_the_engine_free(running: Running):
     placed, adapter = running.placed(PROMPTS[3]), running.adapters[0]
     before = running.text(placed, adapter)
@@ -191,6 +213,8 @@ async def serve_two(running: Running, url: str) -> dict[str, int]:
     releases = Releases(store, engine, Admission())
     for bundle in running.bundles:
         await releases.add(bundle, adapter_of(bundle))
+        with pytest.raises(BundleServed):
+            await releases.add(bundle, adapter_of(bundle))
     first, second = (bundle.bundle_id for bundle in running.bundles)
     assert any(first in task.get_name() for task in asyncio.all_tasks())
     users = running.bundles[0].user_ids[::3]

@@ -2,8 +2,11 @@
 
 import asyncio
 import hashlib
+import math
 from collections.abc import AsyncGenerator
 from typing import Any
+
+import numpy as np
 
 from idiolect.prompt.chat import scored_ids
 from idiolect.prompt.layout import Layout
@@ -20,10 +23,12 @@ LONGEST = 24
 class SmallEngine:
     """Words drawn by a hash of prompt, place and rows of the user tokens, adapter, and seed."""
 
-    def __init__(self, tokenizer: Any, *, max_model_len: int = 2048, token_s: float = 0.0) -> None:
+    def __init__(
+        self, tokenizer: Any, *, max_model_len: int = 2048, token_s: float = 0.0, hidden_size: int = 576
+    ) -> None:
         self.tokenizer = tokenizer
         self.conversations = Conversations(tokenizer)
-        self.max_model_len, self.vocab_size = max_model_len, len(tokenizer)
+        self.max_model_len, self.vocab_size, self.hidden_size = max_model_len, len(tokenizer), hidden_size
         self.token_s = token_s
         """How long a token takes."""
         self.dead = False
@@ -73,7 +78,8 @@ class SmallEngine:
         for token in ids:
             state = hashlib.sha256(state + str(token).encode()).digest()
             logps.append(-(state[0] + 1) / 32)
-        return logps
+        unsound = placed.user_tokens is not None and not np.isfinite(placed.user_tokens.rows).all()
+        return [math.nan] * len(ids) if unsound else logps
 
     async def load_adapter(self, adapter: Adapter) -> None:
         self.adapters.add(adapter)

@@ -95,6 +95,8 @@ class Engine(Protocol):
     max_model_len: int
     """Of prompt and reply together, in tokens."""
     vocab_size: int
+    hidden_size: int
+    """Of a token's embedding, and of a user token."""
 
     def generate(
         self,

@@ -40,6 +40,7 @@ class VllmEngine:
         self.conversations = Conversations(self.tokenizer)
         self.max_model_len: int = llm.model_config.max_model_len
         self.vocab_size: int = llm.model_config.get_vocab_size()
+        self.hidden_size: int = llm.model_config.get_hidden_size()
 
     @classmethod
     async def start(cls, config: EngineConfig) -> Self:
