@@ -28,6 +28,7 @@ from idiolect.votes import Belief, Floats, Likelihood, Votes
 
 TRUST = 0.75
 """How much more a trained user's code counts than the population, before any vote after training."""
+MAX_QUESTION_BYTES = 1 << 18
 LARGEST_MARGIN = 1e6
 """Of every number in `bank.safetensors`: nats or coordinates. Beyond it, what is inferred from votes may overflow."""
 FLATTEST = 1e-10
@@ -167,6 +168,8 @@ def _questions(raw: bytearray, n_questions: int) -> tuple[Question, ...]:
     if content.count(b"\n") + 1 != n_questions:
         raise BundleShapeMismatch(f"{QUESTIONS}: does not have the {n_questions} lines that the manifest says")
     lines = content.split(b"\n")
+    if len(max(lines, key=len)) > MAX_QUESTION_BYTES:
+        raise BundleCorrupt(f"{QUESTIONS}: has a line of more than {MAX_QUESTION_BYTES} bytes")
     try:
         questions = tuple(
             Question.model_validate_json(json.dumps(parse(line, f"{QUESTIONS}:{number}")))

@@ -260,6 +260,9 @@ CASES: dict[str, tuple[str, Change, type[BundleError], str]] = {
     "a question too many": (
         *("cluster", text("bank.jsonl", lambda t: t + t.splitlines()[0] + "\n"), BundleShapeMismatch, "40 lines"),
     ),
+    "a question of 300 kB": (
+        *("cluster", text("bank.jsonl", lambda t: t.replace("q0", "q" * 300_000)), BundleCorrupt, "a line of more"),
+    ),
     "a question with a key twice": (
         "cluster",
         text("bank.jsonl", lambda t: t.replace('"first"', '"second":"c","first"', 1)),

@@ -64,6 +64,12 @@ def test_the_config_that_peft_writes_is_taken(tmp_path: Path):
     assert _config(json.loads((tmp_path / "adapter_config.json").read_text())).r == 2
 
 
+def test_the_folder_itself_may_be_reached_through_a_link(bundles: dict[str, Bundle], tmp_path: Path):
+    """As releases are kept: `current` is a link."""
+    (tmp_path / "current").symlink_to(bundles["cluster"].path)
+    assert Bundle.read(tmp_path / "current").bundle_id == bundles["cluster"].bundle_id
+
+
 def test_free_text_is_free(bundles: dict[str, Bundle], tmp_path: Path):
     """What is for people changes no reply, and so no id."""
     path = Path(shutil.copytree(bundles["cluster"].path, tmp_path / "bundle"))
