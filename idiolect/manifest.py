@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -19,7 +20,7 @@ from pydantic import (
 )
 
 from idiolect.errors import BundleCorrupt, BundleFormatUnsupported, BundleMissing
-from idiolect.files.document import first_fault, parse
+from idiolect.files.document import brief, first_fault, parse
 from idiolect.files.folder import MANIFEST, MAX_FILES, Digest, FileDigest, open_regular, read_open
 from idiolect.prompt.layout import Layout
 from idiolect.text import is_printable
@@ -42,7 +43,18 @@ def _one_line(text: str) -> str:
 
 ClusterName = Annotated[str, StringConstraints(min_length=1, max_length=64), AfterValidator(_one_line)]
 Name = Annotated[str, StringConstraints(max_length=256), AfterValidator(_one_line)]
-ModuleName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.]{1,128}$")]
+
+
+def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(names)) != len(names):
+        raise ValueError("a module is named twice")
+    return names
+
+
+MODULE_NAME = re.compile(r"[A-Za-z0-9_.]{1,128}")
+Modules = Annotated[tuple[str, ...], Field(min_length=1, max_length=64), AfterValidator(_distinct)]
+"""Which linear layers have a LoRA; the trainer says which names there are."""
+MAX_ALPHA = 1_000_000
 Size = Annotated[int, Field(ge=1, le=1 << 31)]
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?$")]
 
@@ -81,14 +93,14 @@ class AdapterWeights(_Strict):
 
     kind: Literal["adapter"] = "adapter"
     rank: int = Field(ge=1, le=MAX_RANK)
-    alpha: float = Field(gt=0, le=1e6)
-    target_modules: tuple[ModuleName, ...] = Field(min_length=1, max_length=64)
+    alpha: float = Field(gt=0, le=MAX_ALPHA)
+    target_modules: Modules
 
     @field_validator("target_modules")
     @classmethod
-    def _distinct(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(names)) != len(names):
-            raise ValueError("a module is named twice")
+    def _are_names(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if odd := [name for name in names if not MODULE_NAME.fullmatch(name)]:
+            raise ValueError(f"{brief(odd[0])} is no name of a module")
         return names
 
 
