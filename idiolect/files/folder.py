@@ -119,7 +119,9 @@ class Folder:
                 pass
 
     def check_unchanged(self) -> None:
-        """Raises BundleCorrupt when a file is another one, or was written to, since it was compared with its digest."""
+        """Raises BundleCorrupt when a file is another one, was written to, or came in, since all were compared."""
+        if more := sorted(set(listing(self.path)) - set(self._digests)):
+            raise BundleCorrupt(f"{brief(more[0])}: came while the bundle was being loaded", hint="start again")
         for name, stamp in self._stamps.items():
             try:
                 same = _stamp((self.path / name).lstat()) == stamp

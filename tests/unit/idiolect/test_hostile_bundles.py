@@ -111,7 +111,10 @@ def test_what_changes_after_the_check_is_noticed(bundles: dict[str, Bundle], tmp
     (path / name).write_bytes(content)
     with pytest.raises(BundleCorrupt, match="changed while it was being loaded"):
         bundle.files.check_unchanged()
-    Bundle.read(path).files.check_unchanged()
+    bundle = Bundle.read(path)
+    (path / "adapter" / "more.safetensors").write_bytes(content)
+    with pytest.raises(BundleCorrupt, match=r"more\.safetensors: came while the bundle was being loaded"):
+        bundle.files.check_unchanged()
 
 
 def test_a_merge_reads_the_adapter_that_was_checked(bundles: dict[str, Bundle], tmp_path: Path):
