@@ -6,6 +6,7 @@ may write there. `Folder.check_unchanged`, asked after the engine has loaded the
 
 import hashlib
 import os
+import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -37,6 +38,7 @@ KNOWN = (
     *(f"{MODEL}/{pattern}" for pattern in MODEL_FILES),
 )
 """Every file that a bundle may hold besides its manifest."""
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?")
 MAX_FILES = 1000
 MAX_TENSOR_BYTES, MAX_TEXT_BYTES = 16 << 30, 64 << 20
 """Of a file that is read whole into memory: one of tensors, and any other."""
@@ -142,7 +144,7 @@ class Folder:
 
 def is_known(name: str) -> bool:
     """Whether a bundle may hold a file of that name."""
-    return any(fnmatchcase(name, pattern) for pattern in KNOWN)
+    return NAME.fullmatch(name) is not None and any(fnmatchcase(name, pattern) for pattern in KNOWN)
 
 
 def listing(path: Path) -> list[str]:

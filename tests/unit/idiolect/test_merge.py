@@ -35,7 +35,7 @@ def base(tmp_path: Path) -> Path:
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "tokenizer.json").write_text("{}")
     (folder / "chat_template.jinja").write_text("{{ messages }}")
-    for name in ("modeling_own.py", "pytorch_model.bin", "README.md"):
+    for name in ("modeling_own.py", "pytorch_model.bin", "README.md", ".hidden.json", "of two words.json"):
         (folder / name).write_text("x")
     rng = np.random.default_rng(0)
     weights = {f"{Q_PROJ}.weight": (6, 6), "model.embed_tokens.weight": (50, 6)}
