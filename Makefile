@@ -117,7 +117,7 @@ trainer-cost: model  ## a million users against ten, memory, and the trainer's s
 real-people: model  ## votes of real people, reward track: global against personal; needs ../shared/data
 	@$(PY) -m bench.people.real_people
 
-served-models: model  ## tiny models of every architecture, trained and served by vLLM (quarter of an hour)
+served-models: model  ## tiny models of every architecture, trained and served by vLLM, by both injections (20 minutes)
 	@$(PY) -m bench.models.served
 
 gpu: model  ## five minutes on a GPU host: start, exactness, speed; without a GPU, every step on the CPU with a tiny model

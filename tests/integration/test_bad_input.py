@@ -77,6 +77,10 @@ BAD_OPENAI = {
     "temperature": {"messages": [{"role": "user", "content": "x"}], "temperature": -5},
     "penalty": {"messages": [{"role": "user", "content": "x"}], "repetition_penalty": -1},
     "logit bias": {"messages": [{"role": "user", "content": "x"}], "logit_bias": {"999999999": 1}},
+    "control characters": {"messages": [{"role": "user", "content": "a\x1b[1m\0"}]},
+    "special tokens": {"messages": [{"role": "user", "content": "x"}], "add_special_tokens": True},
+    "cut off": {"messages": [{"role": "user", "content": "x"}], "truncate_prompt_tokens": 1},
+    "cut off whole": {"messages": [{"role": "user", "content": "x"}], "truncate_prompt_tokens": 0},
     "model": {"model": "nope", "messages": [{"role": "user", "content": "x"}]},
 }
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from idiolect.prompt.chat import scored_ids
 from idiolect.prompt.layout import Layout
 from idiolect_server.engine.base import Adapter, ChatApi, Chunk, Sampling
 from idiolect_server.engine.conversation import Conversations
@@ -71,7 +70,7 @@ class SmallEngine:
     async def score_reply(
         self, placed: Placed, reply: str, layout: Layout, adapter: Adapter | None = None
     ) -> list[float]:
-        ids = scored_ids(reply, layout, self.tokenizer)
+        ids = await self.conversations.scored(reply, layout)
         if placed.n_tokens + len(ids) >= self.max_model_len:
             raise PromptTooLong("prompt and reply are too long")
         state, logps = self._state(placed, adapter), []

@@ -117,7 +117,8 @@ class Engine(Protocol):
     ) -> list[float]:
         """Log-probability of each token of `reply` and of the end of the turn after it, as the trainer takes them.
 
-        At low priority. Raises PromptTooLong, EngineDead, GenerationFailed.
+        At low priority. Raises RequestError when the reply is only the mark of an end, PromptTooLong, EngineDead,
+        GenerationFailed.
         """
 
     async def load_adapter(self, adapter: Adapter) -> None:

@@ -14,7 +14,7 @@ from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
-from idiolect.prompt.chat import scored_ids, stop_ids
+from idiolect.prompt.chat import stop_ids
 from idiolect.prompt.layout import Layout
 from idiolect_server.engine.base import Adapter, Chunk, EngineConfig, Sampling
 from idiolect_server.engine.conversation import Conversations
@@ -93,7 +93,7 @@ class VllmEngine:
     async def score_reply(
         self, placed: Placed, reply: str, layout: Layout, adapter: Adapter | None = None
     ) -> list[float]:
-        ids = scored_ids(reply, layout, self.tokenizer)
+        ids = await self.conversations.scored(reply, layout)
         whole = Placed([*placed.token_ids, *ids], placed.offset, placed.user_tokens)
         if whole.n_tokens >= self.max_model_len:
             raise PromptTooLong(f"prompt and reply have {whole.n_tokens} tokens, the model takes {self.max_model_len}")
@@ -128,7 +128,7 @@ class VllmEngine:
             await self.llm.remove_lora(request.lora_int_id)
 
     def chat_api(self, layout: Layout, model_name: str, adapter: Adapter | None) -> OpenAI:
-        return OpenAI(self.llm, self.engine_input, layout, model_name, lora_request(adapter))
+        return OpenAI(self.llm, self.engine_input, self.conversations, layout, model_name, lora_request(adapter))
 
     @property
     def alive(self) -> bool:

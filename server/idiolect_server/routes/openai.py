@@ -1,5 +1,6 @@
 """/v1/chat/completions and /v1/models: the OpenAI API, with `user` honoured."""
 
+from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
 
@@ -7,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import TypeAdapter, ValidationError
 
-from idiolect.text import UserId
+from idiolect.text import UserId, is_printable
 from idiolect_server.errors import RequestError, first_problem
 from idiolect_server.giving_back import give_back_after
 from idiolect_server.routes.caller import unless_caller_leaves
@@ -16,6 +17,8 @@ from idiolect_server.serving import leased, serving
 router = APIRouter(prefix="/v1")
 
 STATE_HEADER = "x-idiolect-personalization"
+IN_THE_PROMPT = ("messages", "tools", "documents", "chat_template_kwargs")
+"""Fields of the body whose texts the chat template writes."""
 _user_id: TypeAdapter[str] = TypeAdapter(UserId)
 
 
@@ -30,6 +33,9 @@ async def chat_completions(body: dict[str, Any], http: Request) -> Response:
         user_id = None if body.get("user") is None else _user_id.validate_python(body["user"])
     except ValidationError as error:
         raise RequestError(f"user: {first_problem(error.errors())}") from None
+    for field in IN_THE_PROMPT:
+        if not all(is_printable(text) for text in _texts(body.get(field))):
+            raise RequestError(f"{field}: control characters are not allowed")
     who = await release.personalizer.find(user_id)
     if body.get("frequency_penalty") is None:
         body = {**body, "frequency_penalty": release.frequency_penalty}
@@ -50,3 +56,16 @@ async def chat_completions(body: dict[str, Any], http: Request) -> Response:
 async def models(http: Request) -> JSONResponse:
     """The one model that is served."""
     return JSONResponse(await leased(http).chat.models())
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """All texts in a value of JSON, however deep; names too."""
+    waiting = [value]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, str):
+            yield one
+        elif isinstance(one, dict):
+            waiting += [*one, *one.values()]
+        elif isinstance(one, list):
+            waiting += one
