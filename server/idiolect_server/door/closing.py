@@ -39,6 +39,8 @@ class Closing:
 
     def go_on(self) -> bool:
         """Whether there is still something to wait for. Asked every now and then, it cuts short what is late."""
+        if not self.n_running:
+            self.until_s = min(self.until_s, time.monotonic())
         late_s = time.monotonic() - self.until_s
         if late_s >= 0 and not self._cut:
             self._cut = True

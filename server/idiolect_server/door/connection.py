@@ -20,6 +20,8 @@ from idiolect_server.errors import HeadersTooLarge, RequestError, RequestTimeout
 MAX_HEAD_BYTES = 64 << 10
 REQUEST_S = 10.0
 """For head and body together, from the first byte; from the connection's beginning for its first request."""
+UNREAD_S = 60.0
+"""For a caller to read anything of what was sent."""
 LINGER_S = 1.0
 """After a refusal, what still comes is read and thrown away: a reset would take the answer from the caller again."""
 
@@ -40,6 +42,7 @@ class Connection(HttpToolsProtocol):
         self.waiting_since_s: float | None = self.loop.time()
         """Since when the connection has waited for a whole request, by the loop's clock. None while one is answered."""
         self._deadline: asyncio.TimerHandle | None = None
+        self._unread: asyncio.TimerHandle | None = None
         self._n_idle_bytes = 0
         """That have come since a head was complete or a byte of a body came."""
         self._progress = 0
@@ -58,6 +61,17 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_clock()
         super().connection_lost(exc)
+        self.resume_writing()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._unread = self.loop.call_later(UNREAD_S, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
 
     def data_received(self, data: bytes) -> None:
         if self._refused:
@@ -106,17 +120,17 @@ class Connection(HttpToolsProtocol):
         self._refuse(RequestError("this is not valid HTTP"), HTTPStatus.BAD_REQUEST)
 
     def turn_away(self, error: IdiolectError) -> None:
-        """Have done with a caller whose request is not wholly in; nothing happens to others."""
-        if self.waiting_since_s is None or self._busy:
-            return
-        if self._n_idle_bytes or self._receiving:
+        """Have done with a caller who has sent a part of a request; nothing happens to others."""
+        if self._has_part and not self._busy:
             self._refuse(error)
-        else:
-            self.transport.close()
+
+    @property
+    def _has_part(self) -> bool:
+        return self.waiting_since_s is not None and (self._n_idle_bytes > 0 or self._receiving)
 
     @property
     def _receiving(self) -> bool:
-        """Whether a body is awaited that has begun to be read."""
+        """Whether the rest of a body is awaited."""
         return self.cycle is not None and self.cycle.more_body
 
     @property
@@ -130,8 +144,10 @@ class Connection(HttpToolsProtocol):
         self._deadline = None
         if self._busy or self.flow.read_paused:  # then it is we who do not read
             self._start_clock()
+        elif not self._has_part:
+            self.transport.close()
         else:
-            self.turn_away(RequestTimeout(f"the request was not whole after {REQUEST_S:g} s"))
+            self._refuse(RequestTimeout(f"the request was not whole after {REQUEST_S:g} s"))
 
     def _start_clock(self) -> None:
         self._deadline = self.loop.call_later(REQUEST_S, self._too_slow)

@@ -66,7 +66,7 @@ class Server(uvicorn.Server):
                     connection.turn_away(closing.reason)
         if closing.go_on():
             return False
-        if self._signal is not None and not closing.failed:
+        if self._signal is not None:
             super().handle_exit(self._signal, None)  # so that the process ends by it, as its sender expects
         self.should_exit = True
         return True

@@ -44,6 +44,8 @@ class Heart:
                 beat.result()
             except EngineDead as error:
                 return error
+            except Exception as error:
+                return EngineDead(f"the engine does not answer as it should: {error}")
             finally:
                 beat.cancel()
             await asyncio.sleep(REST_S)

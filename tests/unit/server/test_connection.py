@@ -1,21 +1,12 @@
 """The door: what callers send, or fail to send, before a request is whole. Real sockets, a route that only counts."""
 
 import asyncio
-import json
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
-from typing import Any
 
-import httpx
 import pytest
-from fastapi import FastAPI, Request
 
 from idiolect_server.door import connection
-from idiolect_server.door.access import Access
-from idiolect_server.door.closing import Closing
-from idiolect_server.door.server import Server
 from idiolect_server.errors import Stopping
-from tests.live import free_port
+from tests.parts.door import Door, answers, code, run
 
 HALF_S = 0.4
 """What a request may take in these tests, instead of ten seconds."""
@@ -24,100 +15,10 @@ CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
 CALL = HEAD + b"Content-Length: 2\r\n\r\nhi"
 
 
-class Door:
-    def __init__(self, port: int, server: Server, closing: Closing) -> None:
-        self.port, self.server, self.closing = port, server, closing
-
-    async def open(self, address: str = "127.0.0.1") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        return await asyncio.open_connection("127.0.0.1", self.port, local_addr=(address, 0))
-
-    async def say(self, *pieces: bytes, pause_s: float = 0.0) -> bytes:
-        """All that comes back until the server closes."""
-        reader, writer = await self.open()
-        heard = bytearray()
-
-        async def listen() -> None:
-            with suppress(ConnectionError):
-                while piece := await reader.read(65_536):
-                    heard.extend(piece)
-
-        listening = asyncio.create_task(listen())
-        with suppress(ConnectionError):
-            for piece in pieces:
-                writer.write(piece)
-                await writer.drain()
-                await asyncio.sleep(pause_s)
-        try:
-            async with asyncio.timeout(10):
-                await listening
-        finally:
-            writer.close()
-        return bytes(heard)
-
-    async def polite(self) -> None:
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.port}", timeout=5) as http:
-            assert (await http.get("/health/live")).status_code == 200
-            assert (await http.post("/generate", content=b"x" * 70_000)).json() == {"n": 70_000}
-
-
-@asynccontextmanager
-async def door(n_connections: int = 64) -> AsyncIterator[Door]:
-    app, closing = FastAPI(redirect_slashes=False), Closing(finish_s=5)
-    app.state.closing = closing
-
-    @app.get("/health/live")
-    async def live() -> dict[str, str]:
-        return {}
-
-    @app.post("/generate")
-    async def count(http: Request, wait_s: float = 0.0) -> dict[str, int]:
-        n = len(await http.body())
-        await asyncio.sleep(wait_s)
-        return {"n": n}
-
-    app.add_middleware(Access, key_digests=(), max_body_bytes=1 << 20, closing=closing)
-    port = free_port()
-    server = Server(app, "127.0.0.1", port, n_connections)
-    serving = asyncio.create_task(server.serve())
-    while not server.started:
-        await asyncio.sleep(0.01)
-    try:
-        yield Door(port, server, closing)
-    finally:
-        server.should_exit = True
-        await serving
-
-
-def run(check: Callable[[Door], Awaitable[None]], n_connections: int = 64) -> None:
-    async def main() -> None:
-        async with door(n_connections) as opened:
-            await check(opened)
-
-    asyncio.run(main())
-
-
 @pytest.fixture
 def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "REQUEST_S", HALF_S)
     monkeypatch.setattr(connection, "LINGER_S", 0.2)
-
-
-def answers(said: bytes) -> list[tuple[int, Any]]:
-    """(status, content) of each answer in what a connection said."""
-    found = []
-    while said:
-        head, _, rest = said.partition(b"\r\n\r\n")
-        lines = head.decode().lower().split("\r\n")
-        length = next(int(line.split(":")[1]) for line in lines if line.startswith("content-length"))
-        found.append((int(lines[0].split()[1]), json.loads(rest[:length])))
-        said = rest[length:]
-    return found
-
-
-def code(said: bytes) -> tuple[int, str]:
-    (status, content), *more = answers(said)
-    assert not more
-    return status, content["error"]["code"]
 
 
 ENDLESS = {
@@ -242,6 +143,23 @@ def test_running_replies_keep_their_places():
     run(check, n_connections=8)
 
 
+def test_who_never_reads_is_cut(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(connection, "UNREAD_S", 0.3)
+
+    async def check(opened: Door) -> None:
+        _, writer = await opened.open()
+        writer.transport.pause_reading()
+        writer.write(CALL.replace(b"/generate", b"/flood"))
+        while not opened.closing.n_running:
+            await asyncio.sleep(0.01)
+        async with asyncio.timeout(5):
+            while opened.closing.n_running or opened.server.server_state.connections:
+                await asyncio.sleep(0.01)
+        writer.close()
+
+    run(check)
+
+
 ODD = {
     "no protocol": b"hello\r\n\r\n",
     "TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\x00" * 64,
@@ -278,15 +196,16 @@ def test_closing_turns_away_who_has_not_sent_a_whole_request():
     async def check(opened: Door) -> None:
         idle, half, waiting, running = [await opened.open() for _ in range(4)]
         idle[1].write(CALL)
-        await idle[0].readuntil(b"}")
+        assert answers(await idle[0].readuntil(b"}"))
         half[1].write(HEAD)
         waiting[1].write(HEAD + b"Content-Length: 9\r\n\r\nx")
         running[1].write(CALL.replace(b"/generate", b"/generate?wait_s=1"))
         while opened.closing.n_running < 2:
             await asyncio.sleep(0.01)
         opened.closing.begin(Stopping("stopping"))
-        assert await idle[0].read() == b""
         assert [code(await one[0].read()) for one in (half, waiting)] == [(503, "stopping")] * 2
+        idle[1].write(CALL)
+        assert code(await idle[0].read()) == (503, "stopping")
         assert code(await opened.say(CALL)) == (503, "stopping")
         assert answers(await running[0].read()) == [(200, {"n": 2})]
 
