@@ -26,7 +26,7 @@ from idiolect_training.demo_model import demo_model
 from tests.live import Redis, free_port, start_server, wait_until_ready
 from tests.parts.tiny import tiny_bundle
 
-N_ROUNDS, N_STREAMS = 20, 8
+ROUNDS, STREAMS = 20, 8
 FAULTS = {"stopped": signal.SIGSTOP, "killed": signal.SIGKILL, "looping": signal.SIGUSR1}
 PLUGIN = """
 import signal, threading
@@ -81,7 +81,7 @@ def engine_of(server: int) -> psutil.Process:
 def fault(supervisor: Supervisor, kind: str) -> dict[str, Any]:
     """One round: seconds until not ready, until gone, until ready again; exit status; how the streams ended."""
     process = supervisor.process
-    with Crowd(supervisor.url, N_STREAMS) as crowd:
+    with Crowd(supervisor.url, STREAMS) as crowd:
         engine_of(process.pid).send_signal(FAULTS[kind])
         began = time.monotonic()
         while is_ready(supervisor.url):
@@ -154,7 +154,7 @@ def main() -> None:
         stack.callback(supervisor.stop)
         wait_until_ready(supervisor.url, supervisor.process)
         rounds: dict[str, list[dict[str, Any]]] = {kind: [] for kind in FAULTS}
-        for number in range(N_ROUNDS):
+        for number in range(ROUNDS):
             kind = list(FAULTS)[number % len(FAULTS)]
             rounds[kind].append(fault(supervisor, kind))
             sys.stderr.write(f"{number + 1} {kind}: {rounds[kind][-1]}\n")
