@@ -8,7 +8,7 @@ import time
 
 from idiolect_server.app import create_app
 from idiolect_server.door.closing import Closing
-from idiolect_server.door.server import Server, n_connections
+from idiolect_server.door.server import Server, kill_engine, n_connections
 from idiolect_server.scratch import scratch
 from idiolect_server.settings import Settings
 
@@ -32,9 +32,10 @@ def serve() -> None:
 
 
 def _end_at_last(closing: Closing) -> None:
-    """End the process when it does not end by itself: its engine and Redis end with it, and no vote is lost by it."""
+    """End the process when it does not end by itself: engine and Redis end with it, and no vote is lost by that."""
     closing.begun.wait()
     while time.monotonic() < closing.until_s + LAST_RESORT_S:
         time.sleep(0.2)
     log.error("the server did not close by itself")
+    kill_engine()
     os._exit(1)

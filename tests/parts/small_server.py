@@ -1,9 +1,11 @@
 """python -m tests.parts.small_server FOLDER PORT TOKEN_S LAST_RESORT_S: the server as it is run, on the small engine.
 
-SIGUSR1 has the engine hang, and a thread of ours with it, which nothing can cancel.
+It has a child process, as the real engine has, which is stopped. SIGUSR1 has the engine hang, and a thread of ours with
+it, which nothing can cancel.
 """
 
 import asyncio
+import multiprocessing
 import os
 import signal
 import sys
@@ -23,6 +25,10 @@ from tests.parts.small_engine import SmallEngine
 async def start(config: EngineConfig) -> Engine:
     engine = SmallEngine(AutoTokenizer.from_pretrained(demo_model()), token_s=float(sys.argv[3]))
     loop = asyncio.get_running_loop()
+    child = multiprocessing.get_context("fork").Process(target=signal.pause, daemon=True)
+    child.start()
+    assert child.pid is not None
+    os.kill(child.pid, signal.SIGSTOP)
 
     def hang() -> None:
         engine.goes_on.clear()

@@ -9,6 +9,7 @@ from pathlib import Path
 from threading import Thread
 
 import httpx
+import psutil
 import pytest
 
 from tests.live import ROOT, free_port, wait_until_ready
@@ -65,6 +66,7 @@ def test_a_signal_lets_streams_finish_and_is_what_the_process_ends_by(start: Sta
 def test_a_second_signal_ends_it_at_once(start: Start):
     url, process = start(1.0)
     thread, lines = streaming(url)
+    children = psutil.Process(process.pid).children()
     process.send_signal(signal.SIGTERM)
     time.sleep(0.5)
     assert process.poll() is None
@@ -72,11 +74,13 @@ def test_a_second_signal_ends_it_at_once(start: Start):
     assert process.wait(2) == -signal.SIGTERM
     thread.join()
     assert lines[-1] == "cut"
+    assert not psutil.wait_procs(children, timeout=5)[1]
 
 
 def test_an_engine_that_hangs_ends_it_with_1_whatever_its_threads_do(start: Start):
     url, process = start(0.1, last_resort_s=3.0)
     thread, lines = streaming(url)
+    children = psutil.Process(process.pid).children()
     process.send_signal(signal.SIGUSR1)
     hung = time.monotonic()
     while (ready := httpx.get(f"{url}/health/ready")).status_code == 200:
@@ -85,6 +89,7 @@ def test_an_engine_that_hangs_ends_it_with_1_whatever_its_threads_do(start: Star
     assert ready.json() == {"status": "stalled"}
     assert process.wait(30) == 1
     assert time.monotonic() - hung < 25
+    assert not psutil.wait_procs(children, timeout=5)[1]
     thread.join()
     assert "event: error" in lines
     assert any("engine_dead" in line for line in lines)

@@ -1,5 +1,6 @@
 """uvicorn with our connections, and our way to close."""
 
+import multiprocessing
 import os
 import resource
 import signal
@@ -47,6 +48,7 @@ class Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self._signal is not None:
+            kill_engine()
             signal.signal(sig, signal.SIG_DFL)
             os.kill(os.getpid(), sig)
         self._signal = sig
@@ -70,6 +72,12 @@ class Server(uvicorn.Server):
             super().handle_exit(self._signal, None)  # so that the process ends by it, as its sender expects
         self.should_exit = True
         return True
+
+
+def kill_engine() -> None:
+    """It ends with its server, but not while it hangs, and would keep its memory from the next one."""
+    for child in multiprocessing.active_children():
+        child.kill()
 
 
 def n_connections() -> int:
