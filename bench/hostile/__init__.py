@@ -21,4 +21,26 @@ EXPERIMENTS = (
         minutes=1,
         module="bench.hostile.bundles",
     ),
+    Experiment(
+        "heart",
+        "make heart",
+        (
+            Line(
+                "H3",
+                "Is an engine that hangs or dies noticed and replaced, and do streams end whole or with a reason?",
+                (
+                    at_least("rounds", 20),
+                    at_least("exit_status_1", 20),
+                    at_least("back", 20),
+                    at_most("not_ready_s/*", 10),
+                    at_most("gone_s/*", 60),
+                    at_most("without_a_reason", 0),
+                    at_most("sigterm/*/without_a_reason", 0),
+                    at_most("sigterm/*/beyond_their_time_s", 2),
+                ),
+            ),
+        ),
+        minutes=20,
+        module="bench.hostile.heart",
+    ),
 )

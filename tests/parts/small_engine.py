@@ -2,8 +2,10 @@
 
 import asyncio
 import hashlib
+import json
 import math
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,7 @@ import numpy as np
 from idiolect.prompt.layout import Layout
 from idiolect_server.engine.base import Adapter, ChatApi, Chunk, Sampling
 from idiolect_server.engine.conversation import Conversations
-from idiolect_server.errors import EngineDead, GenerationFailed, PromptTooLong, RequestError
+from idiolect_server.errors import EngineDead, GenerationFailed, PromptTooLong
 from idiolect_server.prompt import Placed, UserTokens
 
 WORDS = ("tide", "pool", "star", "moss", "fern", "kelp", "crab", "wave", "rock", "sand", "gull", "reef", "salt")
@@ -31,6 +33,9 @@ class SmallEngine:
         self.token_s = token_s
         """How long a token takes."""
         self.dead = False
+        self.goes_on = asyncio.Event()
+        """Cleared: it hangs, and nothing tells."""
+        self.goes_on.set()
         self.adapters: set[Adapter] = set()
 
     async def generate(
@@ -51,6 +56,7 @@ class SmallEngine:
         text, ids, given = "", list[int](), 0
         for number in range(n_tokens):
             await asyncio.sleep(self.token_s)
+            await self.goes_on.wait()
             if self.dead:
                 raise EngineDead("the engine has stopped")
             state = hashlib.sha256(state).digest()
@@ -87,7 +93,12 @@ class SmallEngine:
         self.adapters.remove(adapter)
 
     def chat_api(self, layout: Layout, model_name: str, adapter: Adapter | None) -> ChatApi:
-        return _NoChat()
+        return _Chat(self, layout, adapter)
+
+    async def beat(self) -> None:
+        await self.goes_on.wait()
+        if self.dead:
+            raise EngineDead("the engine has stopped")
 
     @property
     def alive(self) -> bool:
@@ -106,11 +117,27 @@ class SmallEngine:
         return hashlib.sha256(b"|".join(seen)).digest()
 
 
-class _NoChat:
-    """The OpenAI protocol is vLLM's own layer, and is tested on vLLM."""
+class _Chat:
+    """As much of the OpenAI protocol as has to do with time. The protocol itself is vLLM's, and is tested on vLLM."""
+
+    def __init__(self, engine: SmallEngine, layout: Layout, adapter: Adapter | None) -> None:
+        self._engine, self._layout, self._adapter = engine, layout, adapter
 
     async def chat(self, body: dict[str, Any], user_tokens: UserTokens, profile: str | None = None) -> Any:
-        raise RequestError("this engine has no OpenAI layer")
+        placed = await self._engine.conversations.place(body["messages"], self._layout, user_tokens)
+        streams = bool(body.get("stream"))
+        chunks = self._engine.generate(placed, Sampling(), "chat", adapter=self._adapter, stream=streams)
+        if streams:
+            return 200, _lines(chunks)
+        (whole,) = [chunk async for chunk in chunks]
+        return 200, {"choices": [{"message": {"content": whole.text}}]}
 
     async def models(self) -> dict[str, Any]:
         return {"object": "list", "data": []}
+
+
+async def _lines(chunks: AsyncGenerator[Chunk, None]) -> AsyncGenerator[str, None]:
+    async with aclosing(chunks):
+        async for chunk in chunks:
+            yield f"data: {json.dumps({'choices': [{'delta': {'content': chunk.text}}]})}\n\n"
+    yield "data: [DONE]\n\n"

@@ -130,6 +130,12 @@ class Engine(Protocol):
     def chat_api(self, layout: Layout, model_name: str, adapter: Adapter | None) -> ChatApi:
         """The OpenAI protocol with user tokens in the layout's place."""
 
+    async def beat(self) -> None:
+        """Return when the engine has ended the step that it is in, or at once when it has nothing to do.
+
+        However long a prompt is, its steps are short: what does not return hangs. Raises EngineDead.
+        """
+
     @property
     def alive(self) -> bool:
         """False for good once the engine has died."""

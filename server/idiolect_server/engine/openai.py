@@ -60,6 +60,7 @@ class OpenAI:
             chat_template=None,
             chat_template_content_format="string",
         )
+        self._llm = llm
         self._models = models
         self._chat = _PersonalChat(
             llm,
@@ -101,7 +102,15 @@ class OpenAI:
             return int(answer.error.code), answer.model_dump()
         if isinstance(answer, ChatCompletionResponse):
             return 200, answer.model_dump()
-        return 200, answer
+        return 200, self._lines(answer)
+
+    async def _lines(self, answer: AsyncGenerator[str, None]) -> AsyncGenerator[str, None]:
+        """vLLM's stream. Raises EngineDead where vLLM tells in words of its own that there is no engine any more."""
+        async with aclosing(answer):
+            async for line in answer:
+                if line.startswith('data: {"error"') and self._llm.errored:
+                    raise EngineDead("the engine has stopped")
+                yield line
 
     async def models(self) -> dict[str, Any]:
         """The answer of /v1/models."""

@@ -27,6 +27,8 @@ from idiolect_server.prompt import Placed
 LOW_PRIORITY = 10
 """Of prompts that nobody waits for; vLLM computes smaller numbers first, and replies have 0."""
 
+CLOSE_S = 1.0
+
 
 class VllmEngine:
     """vLLM with user tokens: one engine, any number of users, the adapters that its config has room for."""
@@ -130,13 +132,19 @@ class VllmEngine:
     def chat_api(self, layout: Layout, model_name: str, adapter: Adapter | None) -> OpenAI:
         return OpenAI(self.llm, self.engine_input, self.conversations, layout, model_name, lora_request(adapter))
 
+    async def beat(self) -> None:
+        with _mapped():
+            # Any question would do: the engine's loop answers between two steps.
+            await self.llm.is_sleeping()
+
     @property
     def alive(self) -> bool:
         return not self.llm.errored
 
     def close(self) -> None:
         self.conversations.close()
-        self.llm.shutdown()
+        # Its process has nothing to save. One that hangs does not even take notice, and is killed.
+        self.llm.shutdown(timeout=CLOSE_S)
 
 
 def lora_request(adapter: Adapter | None) -> LoRARequest | None:
