@@ -46,8 +46,16 @@ def _one_line(text: str) -> str:
     return text
 
 
+_NORMALISED = re.compile(r"(?:^|[/\\])(?:\.|%2e){0,2}(?:[/\\]|$)", re.IGNORECASE)
+"""Segments that are empty, `.` or `..`, also as browsers read them (RFC 3986, 5.2.4, and the WHATWG's URL standard)."""
+
+
 def _addressable(user_id: str) -> str:
-    """A user id may hold slashes, but not look like the path of something that a user has."""
+    """A user id may hold slashes, but not look like the path of something that a user has, nor like one that clients
+    and proxies shorten: `x/../victim` would arrive as `victim`.
+    """
+    if _NORMALISED.search(user_id):
+        raise ValueError("a user id cannot have empty segments, or the segments . and .., between slashes")
     if re.search(r"/(question|profile|votes/[^/]*)$", user_id):
         raise ValueError("a user id cannot end in /question, /profile or /votes/...")
     return user_id

@@ -13,7 +13,7 @@ EXPERIMENTS = (
                 (at_least("served", 12), at_most("difference_nats/*/*", 1e-3), at_most("failed", 0)),
             ),
         ),
-        minutes=15,
+        minutes=20,
         module="bench.models.served",
     ),
 )

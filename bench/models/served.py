@@ -6,12 +6,14 @@ the engine's log-probabilities of replies are from the trainer's, per token, use
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import torch
@@ -39,8 +41,8 @@ from tests.parts.tiny import tiny_run
 
 LIMIT_S = 900
 """For one architecture: five minutes beside another one, and as much again."""
-AT_ONCE = 2
-"""Starting an engine takes one core."""
+CORES = sorted(os.sched_getaffinity(0))[:2]
+"""One architecture each: most of its time goes into starting engines, which takes one core."""
 REFUSED, FAILED = "refused: ", "failed: "
 Found = dict[str, dict[str, float | str]]
 SIZES = {"hidden_size": 128, "intermediate_size": 128, "head_dim": 32}
@@ -114,22 +116,22 @@ async def difference(config: EngineConfig, bundle: Bundle, policy: Policy) -> fl
     return worst
 
 
-def run(kind: str) -> dict[str, float | str]:
-    """`measure` in a process of its own: an engine that dies takes nothing with it."""
+def run(kind: str, core: int) -> dict[str, float | str]:
+    """`measure` in a process of its own, on one core: an engine that dies takes nothing with it."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "bench.models.served", kind, folder]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=LIMIT_S, check=False)
-        out = Path(folder) / "found.json"
-        if out.exists():
-            found: dict[str, float | str] = json.loads(out.read_text())
-        else:
-            sys.stderr.write(done.stderr[-2000:])
-            # Its kind only: an error's words may hold paths of this machine.
-            last = (done.stderr.strip().splitlines() or ["no words"])[-1]
-            found = {"measured": f"{FAILED}{last.partition(':')[0][:80]}"}
+        command = ["taskset", "-c", str(core), sys.executable, "-m", "bench.models.served", kind, folder]
+        out, last = Path(folder) / "found.json", "no words"
+        try:
+            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+            sys.stderr.write("" if out.exists() else done.stderr[-2000:])
+            # The kind of the error only: its words may hold paths of this machine.
+            last = (done.stderr.strip().splitlines() or [last])[-1].partition(":")[0][:80]
+        except subprocess.TimeoutExpired:
+            last = "TimeoutExpired"
+        found = json.loads(out.read_text()) if out.exists() else {"measured": f"{FAILED}{last}"}
     sys.stdout.write(f"{kind}: {found}\n")
     sys.stdout.flush()
-    return found
+    return dict(found)
 
 
 def _only(found: Found, begin: str) -> Found:
@@ -147,9 +149,19 @@ def _numbers(found: Found) -> dict[str, dict[str, float]]:
 
 
 def main() -> None:
-    kinds = [*PECULIARITIES, *SERVED_OTHERWISE]
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        found = dict(zip(kinds, pool.map(run, kinds), strict=True))
+    kinds, free = [*PECULIARITIES, *SERVED_OTHERWISE], SimpleQueue[int]()
+    for core in CORES:
+        free.put(core)
+
+    def on_a_core(kind: str) -> dict[str, float | str]:
+        core = free.get()
+        try:
+            return run(kind, core)
+        finally:
+            free.put(core)
+
+    with ThreadPoolExecutor(len(CORES)) as pool:
+        found = dict(zip(kinds, pool.map(on_a_core, kinds), strict=True))
     numbers, refused, failed = _numbers(found), _only(found, REFUSED), _only(found, FAILED)
     value = {
         "served": sum(all(isinstance(each, float) for each in ways.values()) for ways in found.values()),

@@ -105,7 +105,7 @@ def test_an_engine_that_dies_ends_streams_with_an_error_and_the_service(run):
                 running.engine.dead = True
         assert seen[-1][0] == "error"
         assert seen[-1][1]["error"]["code"] == "engine_dead"
-        await soon(lambda: running.app.state.failed)
+        await soon(lambda: running.app.state.closing.failed)
 
     run(check, token_s=0.02)
 
@@ -128,7 +128,7 @@ def test_a_bundle_for_another_chat_template_is_not_served(
 
     async def start() -> bool:
         async with service(tmp_path, SmallEngine(tokenizer), bundle.path) as running:
-            return bool(running.app.state.failed)
+            return bool(running.app.state.closing.failed)
 
     assert asyncio.run(start())
     assert "no safe place in this chat template: the prompt has no '[INST]'" in caplog.text

@@ -97,6 +97,8 @@ class Engine(Protocol):
     max_model_len: int
     """Of prompt and reply together, in tokens."""
     vocab_size: int
+    hidden_size: int
+    """Of a token's embedding, and of a user token."""
 
     def generate(
         self,
@@ -129,6 +131,12 @@ class Engine(Protocol):
 
     def chat_api(self, layout: Layout, model_name: str, adapter: Adapter | None) -> ChatApi:
         """The OpenAI protocol with user tokens in the layout's place."""
+
+    async def beat(self) -> None:
+        """Return when the engine has ended the step that it is in, or at once when it has nothing to do.
+
+        However long a prompt is, its steps are short: what does not return hangs. Raises EngineDead.
+        """
 
     @property
     def alive(self) -> bool:

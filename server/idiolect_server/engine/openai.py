@@ -5,7 +5,6 @@ request is read, bounded and measured before vLLM sees any of it (`chat_request.
 rendering and generating, the prompt gets the tokens of `user`.
 """
 
-import json
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from contextvars import ContextVar
@@ -40,9 +39,6 @@ from idiolect_server.errors import (
     PromptTooLong,
     RequestError,
     UnknownModel,
-)
-from idiolect_server.errors import (
-    body as error_body,
 )
 from idiolect_server.prompt import Placed, UserTokens
 
@@ -79,7 +75,7 @@ class OpenAI:
             chat_template=None,
             chat_template_content_format="string",
         )
-        self._models, self._conversations, self._nursery = models, conversations, nursery
+        self._llm, self._models, self._conversations, self._nursery = llm, models, conversations, nursery
         self._chat = _PersonalChat(
             llm,
             models,
@@ -154,12 +150,13 @@ class OpenAI:
         return (PromptTooLong if answer.error.param in TOO_LONG else RequestError)(message[:500])
 
     async def _events(self, lines: AsyncGenerator[str, None], bound: Constraint | None) -> AsyncGenerator[str, None]:
-        """The lines of a stream; a failure in the middle in the words of our errors."""
+        """vLLM's stream. Raises in our words what vLLM tells in the middle of it in words of its own."""
         async with aclosing(lines):
             async for line in lines:
                 if line.startswith(FAILED):
-                    failed = ErrorResponse.model_validate_json(line.removeprefix("data: "))
-                    line = f"data: {json.dumps(error_body(self._error(failed, bound)))}\n\n"
+                    if self._llm.errored:
+                        raise EngineDead("the engine has stopped")
+                    raise self._error(ErrorResponse.model_validate_json(line.removeprefix("data: ")), bound)
                 yield line
 
     async def models(self) -> dict[str, Any]:

@@ -28,6 +28,8 @@ from idiolect_server.prompt import Placed
 LOW_PRIORITY = 10
 """Of prompts that nobody waits for; vLLM computes smaller numbers first, and replies have 0."""
 
+CLOSE_S = 1.0
+
 
 class VllmEngine:
     """vLLM with user tokens: one engine, any number of users, the adapters that its config has room for."""
@@ -46,6 +48,7 @@ class VllmEngine:
             else None
         )
         self.vocab_size: int = llm.model_config.get_vocab_size()
+        self.hidden_size: int = llm.model_config.get_hidden_size()
 
     @classmethod
     async def start(cls, config: EngineConfig) -> Self:
@@ -137,6 +140,11 @@ class VllmEngine:
             self.llm, self.engine_input, self.conversations, layout, model_name, lora_request(adapter), self._nursery
         )
 
+    async def beat(self) -> None:
+        with _mapped():
+            # Any question would do: the engine's loop answers between two steps.
+            await self.llm.is_sleeping()
+
     @property
     def alive(self) -> bool:
         return not self.llm.errored
@@ -145,7 +153,8 @@ class VllmEngine:
         self.conversations.close()
         if self._nursery is not None:
             self._nursery.close()
-        self.llm.shutdown()
+        # Its process has nothing to save. One that hangs does not even take notice, and is killed.
+        self.llm.shutdown(timeout=CLOSE_S)
 
 
 def lora_request(adapter: Adapter | None) -> LoRARequest | None:

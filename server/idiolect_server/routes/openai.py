@@ -1,17 +1,21 @@
 """/v1/chat/completions and /v1/models: the OpenAI API, with `user` honoured."""
 
+import json
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import JSONResponse
 from pydantic import TypeAdapter, ValidationError
 
+from idiolect.errors import IdiolectError
 from idiolect.text import UserId, is_printable
 from idiolect_server.errors import RequestError, first_problem
+from idiolect_server.errors import body as error_body
 from idiolect_server.giving_back import give_back_after
 from idiolect_server.routes.caller import unless_caller_leaves
+from idiolect_server.routes.stream import EventStream
 from idiolect_server.serving import leased, serving
 
 router = APIRouter(prefix="/v1")
@@ -49,7 +53,13 @@ async def chat_completions(body: dict[str, Any], http: Request) -> Response:
     headers = {STATE_HEADER: who.state}
     if isinstance(answer, dict):
         return JSONResponse(answer, status_code=status, headers=headers)
-    return StreamingResponse(answer, media_type="text/event-stream", headers=headers)
+    return EventStream(http, answer, _told, headers)
+
+
+def _told(error: IdiolectError) -> str:
+    """As the protocol tells of an error in a stream, whose clients raise it: `[DONE]` does not follow."""
+    told = {**error_body(error)["error"], "type": "server_error", "param": None}
+    return f"data: {json.dumps({'error': told})}\n\n"
 
 
 @router.get("/models")
