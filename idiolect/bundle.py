@@ -39,6 +39,7 @@ from idiolect.manifest import (
     UserModelShape,
 )
 from idiolect.prompt.layout import Layout
+from idiolect.trained_votes import TRAINED_VOTES, TrainedVotes
 from idiolect.user_model import Array, UserModel
 from idiolect.votes import Votes
 
@@ -50,7 +51,10 @@ MODEL = "model"
 
 @dataclass(frozen=True)
 class Bundle:
-    """A checked bundle. `codes` [n_users, code_size] belong to `user_ids` in order. Not every bundle has a bank."""
+    """A checked bundle. `codes` [n_users, code_size] belong to `user_ids` in order.
+
+    Not every bundle has a bank, or says which votes its codes were trained on.
+    """
 
     path: Path
     manifest: Manifest
@@ -58,6 +62,7 @@ class Bundle:
     user_ids: Sequence[str]
     codes: Array
     bank: Bank | None = None
+    trained_votes: TrainedVotes | None = None
 
     @cached_property
     def bundle_id(self) -> str:
@@ -102,7 +107,8 @@ class Bundle:
                 bank.code(user_model, bank.prior(user_model).infer(Votes.none(len(bank.mean)), bank.likelihood))
             except UserCodeError as error:
                 raise BundleCorrupt(f"{TABLE}: a new user's code is impossible: {error.message}") from error
-        return cls(path, manifest, user_model, user_ids, codes, bank)
+        trained_votes = TrainedVotes.read(path) if TRAINED_VOTES in manifest.files else None
+        return cls(path, manifest, user_model, user_ids, codes, bank, trained_votes)
 
 
 def write_bundle(
@@ -119,6 +125,7 @@ def write_bundle(
     bank: Bank | None = None,
     cluster_names: Sequence[str] | None = None,
     decoding: Decoding | None = None,
+    trained_votes: TrainedVotes | None = None,
 ) -> Bundle:
     """Write a bundle to `path`, replacing one that is there, and read it back.
 
@@ -132,6 +139,8 @@ def write_bundle(
         _save({"codes": codes.astype(np.float32), **_pack_ids(user_ids)}, partial / USERS)
         if bank is not None:
             bank.write(partial)
+        if trained_votes is not None:
+            trained_votes.write(partial)
         folder = partial / (ADAPTER if weights.kind == "adapter" else MODEL)
         folder.mkdir()
         write_weights(folder)

@@ -3,6 +3,7 @@
 import json
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,8 +14,9 @@ from safetensors.numpy import save_file
 from idiolect.bank import Bank, Question
 from idiolect.bundle import Bundle, write_bundle
 from idiolect.errors import BundleError
-from idiolect.manifest import AdapterWeights, BaseModelIdentity
+from idiolect.manifest import AdapterWeights, BaseModelIdentity, Decoding
 from idiolect.prompt.layout import Layout
+from idiolect.trained_votes import TrainedVotes
 from idiolect.user_model import UserModel
 from idiolect.votes import Likelihood
 
@@ -30,9 +32,10 @@ def small_bundle(
     *,
     seed: int = 0,
     kind: str = "cluster",
-    user_ids=("ada", "böb", "c/d"),
-    cluster_names=None,
-    decoding=None,
+    user_ids: Sequence[str] = ("ada", "böb", "c/d"),
+    cluster_names: Sequence[str] | None = None,
+    decoding: Decoding | None = None,
+    trained_votes: TrainedVotes | None = None,
 ) -> Bundle:
     rng = np.random.default_rng(seed)
     if kind == "cluster":
@@ -60,6 +63,7 @@ def small_bundle(
         training={"seed": seed},
         cluster_names=cluster_names,
         decoding=decoding,
+        trained_votes=trained_votes,
     )
 
 
