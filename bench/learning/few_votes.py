@@ -48,7 +48,6 @@ COMMON: dict[str, Any] = {
     "warmup_steps": 5,
     "max_prompt_tokens": 96,
     "log_with": (),
-    "precision": "bf16",
 }
 KINDS: dict[str, dict[str, Any]] = {
     "cluster": {
