@@ -31,7 +31,7 @@ from tests.parts.tiny import tiny_run
 REPLIES = ("yes", "no way at all", "perhaps<|im_end|>", "that depends on who asks")
 """One brings the mark of its end, which training takes off and the server keeps."""
 N_PROMPTS = 12
-KINDS = ("individual", "cluster", "low_rank")
+USER_MODELS = ({"kind": "individual"}, {"kind": "cluster", "n_clusters": 2}, {"kind": "low_rank", "n_factors": 2})
 
 
 class World:
@@ -63,7 +63,7 @@ class World:
     async def _act(self, user_id: str) -> None:
         """One thing that a user does."""
         rng, given = self._rng, self._votes[user_id]
-        act = rng.choices(("new", "click", "repeat", "change", "back", "erase", "flood"), (8, 1, 2, 3, 2, 0.2, 0.3))[0]
+        act = rng.choices(("new", "click", "repeat", "change", "back", "erase", "flood"), (8, 1, 2, 3, 2, 0.2, 0.1))[0]
         old = rng.choice(given) if given else None
         if act == "back" and old is not None:
             assert await self._store.votes.take_back(user_id, old.vote_id) is not None
@@ -114,9 +114,15 @@ class World:
         file = write(folder / "votes.ndjson", lines)
         self._found.compare("reader", said(read_format("feedback", file)), answers)
         await self._check_increments(answers)
-        kind, rng = self._rng.choice(KINDS), self._rng
-        changes: dict[str, Any] = {"user_model": {"kind": kind, "n_user_tokens": 2}, "bank": {"n_questions": 6}}
-        changes |= {"epochs": 1, "alpha": rng.choice((0.5, 1.0)), "alpha_mix": rng.choice(("draw", "both"))}
+        rng = self._rng
+        changes: dict[str, Any] = {"user_model": {"n_user_tokens": 2} | rng.choices(USER_MODELS, (1, 2, 2))[0]}
+        changes |= {"bank": {"n_questions": 6}}
+        changes |= {
+            "epochs": 1,
+            "batch_pairs": 16,
+            "alpha": rng.choice((0.5, 1.0)),
+            "alpha_mix": rng.choice(("draw", "both")),
+        }
         if rng.random() < 0.3:
             changes["early_stop"] = {"share": 0.5, "every_steps": 2, "patience": 1}
         splitting = {"by": rng.choice(("pair", "prompt")), "share": 0.3}
