@@ -1,8 +1,8 @@
 """Which votes a bundle's user codes were trained on: they are in the codes, and are no evidence on top of them.
 
 One file, `trained_votes.safetensors`: 64-bit digests of (user, pair, side), one for each answer, in ascending order.
-They are looked up where they lie, on disk, so that neither Redis nor a server's memory holds anything of them. Beside a
-million of them another vote is taken for one of them with a probability of 10^-13.
+A server holds 8 bytes of each, and Redis nothing. Beside a million of them another vote is taken for one of them with a
+probability of 10^-13.
 """
 
 import hashlib
@@ -13,13 +13,13 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from idiolect.errors import BundleCorrupt, BundleShapeMismatch
+from idiolect.errors import BundleCorrupt
+from idiolect.files.folder import TRAINED_VOTES, Folder
+from idiolect.files.tensors import read_tensors
 from idiolect.learning import GivenVote
 
-TRAINED_VOTES = "trained_votes.safetensors"
 TENSOR = "votes"
 
 Digests = NDArray[np.uint64]
@@ -56,22 +56,9 @@ class TrainedVotes:
         (folder / TRAINED_VOTES).chmod(0o644)
 
     @classmethod
-    def read(cls, folder: Path) -> Self:
-        """Check the file, and leave it on disk. Raises BundleCorrupt, BundleShapeMismatch."""
-        path = folder / TRAINED_VOTES
-        try:
-            with safe_open(path, framework="np") as file:
-                if file.keys() != [TENSOR]:
-                    raise BundleShapeMismatch(f"{TRAINED_VOTES}: holds {len(file.keys())} tensors, expected {TENSOR}")
-                votes = file.get_slice(TENSOR)
-                dtype, shape = votes.get_dtype(), votes.get_shape()
-        except (SafetensorError, OSError, ValueError) as error:
-            raise BundleCorrupt(f"{TRAINED_VOTES}: {error}") from error
-        if dtype != "U64" or len(shape) != 1 or shape[0] == 0:
-            raise BundleShapeMismatch(f"{TRAINED_VOTES}: {TENSOR} is {dtype} {shape}, expected U64 [n]")
-        (n,) = shape
-        # The header is checked to describe every byte, so that the only tensor is the end of the file.
-        digests = np.memmap(path, "<u8", "r", offset=path.stat().st_size - 8 * n, shape=(n,))
-        if not (digests[1:] > digests[:-1]).all():
-            raise BundleCorrupt(f"{TRAINED_VOTES}: not in ascending order, or a vote stands there twice")
+    def read(cls, files: Folder) -> Self:
+        """Read and check the file. Raises BundleCorrupt, BundleShapeMismatch."""
+        digests = read_tensors(files.read(TRAINED_VOTES), TRAINED_VOTES, {TENSOR: ("U64", (-1,))})[TENSOR]
+        if not len(digests) or not (digests[1:] > digests[:-1]).all():
+            raise BundleCorrupt(f"{TRAINED_VOTES}: empty, not in ascending order, or a vote stands there twice")
         return cls(digests)

@@ -19,9 +19,28 @@ class PromptTooLong(RequestError):
 
 
 class BodyTooLarge(RequestError):
-    """The request body exceeds IDIOLECT_MAX_BODY_BYTES."""
+    """The request body exceeds what this route takes."""
 
     code = "body_too_large"
+
+
+class HeadersTooLarge(RequestError):
+    """The headers of the request exceed 64 KiB."""
+
+    code = "headers_too_large"
+
+
+class RequestTimeout(RequestError):
+    """Headers and body were not there after ten seconds."""
+
+    code = "request_timeout"
+    retryable = True
+
+
+class UnknownHost(RequestError):
+    """Without keys, only requests to the names of this machine are answered: another may be a web page's trick."""
+
+    code = "unknown_host"
 
 
 class NotFound(RequestError):
@@ -74,6 +93,13 @@ class NotReady(IdiolectError):
     retryable = True
 
 
+class Stopping(IdiolectError):
+    """The server is being stopped: it takes no requests, or could not finish this one in time."""
+
+    code = "stopping"
+    retryable = True
+
+
 class EngineDead(IdiolectError):
     """The engine has stopped; the process exits so that its supervisor starts a new one."""
 
@@ -87,6 +113,18 @@ class GenerationFailed(IdiolectError):
     code = "generation_failed"
 
 
+class BundleUnservable(BundleError):
+    """The engine is up and gives no sound reply with this bundle. The message says what was seen."""
+
+    code = "bundle_unservable"
+
+
+class BundleServed(IdiolectError):
+    """The bundle is being served already."""
+
+    code = "bundle_served"
+
+
 class SettingsError(IdiolectError):
     """The server cannot start as configured."""
 
@@ -97,6 +135,9 @@ STATUS: dict[type[IdiolectError], int] = {
     RequestError: 422,
     PromptTooLong: 413,
     BodyTooLarge: 413,
+    HeadersTooLarge: 431,
+    RequestTimeout: 408,
+    UnknownHost: 421,
     NotFound: 404,
     UnknownGeneration: 404,
     UnknownQuestion: 404,
@@ -106,8 +147,10 @@ STATUS: dict[type[IdiolectError], int] = {
     LayoutError: 422,
     UserCodeError: 500,
     BundleError: 500,
+    BundleServed: 409,
     StoreUnavailable: 503,
     NotReady: 503,
+    Stopping: 503,
     EngineDead: 503,
     SettingsError: 500,
     IdiolectError: 500,

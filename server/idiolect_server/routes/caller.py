@@ -1,10 +1,14 @@
-"""The caller of a request may hang up: then nobody waits for the work, and the engine should not do it."""
+"""The caller of a request may hang up, and the server may close: then the engine should not go on with the work."""
 
 import asyncio
 from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from fastapi import Request
+
+from idiolect.errors import IdiolectError
+from idiolect_server.door.closing import Closing
 
 T = TypeVar("T")
 
@@ -12,18 +16,24 @@ T = TypeVar("T")
 async def unless_caller_leaves(http: Request, work: Coroutine[Any, Any, T]) -> T | None:
     """The result of `work`, or None when the caller hung up first; the work is then cancelled.
 
-    Call it when the body has been read: it takes all further messages of the request. Raises what `work` raises.
+    Call it when the body has been read: it takes all further messages of the request. Raises what `work` raises, and
+    the reason for closing when the work was cut short for that.
     """
 
     async def leave() -> None:
         while (await http.receive())["type"] != "http.disconnect":
             pass
 
+    closing: Closing = http.app.state.closing
     working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(leave())
+    closing.let_run(working)
     try:
         await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+        closing.forget(working)
         return working.result() if working.done() else None
     finally:
+        with suppress(IdiolectError):
+            closing.forget(working)
         for task in (working, leaving):
             task.cancel()
         await asyncio.gather(working, leaving, return_exceptions=True)

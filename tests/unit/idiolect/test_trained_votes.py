@@ -8,8 +8,9 @@ from safetensors.numpy import save_file
 
 from idiolect.bundle import Bundle
 from idiolect.errors import BundleCorrupt, BundleShapeMismatch
+from idiolect.files.folder import TRAINED_VOTES, Folder
 from idiolect.learning import GivenVote
-from idiolect.trained_votes import TRAINED_VOTES, TrainedVotes, digest
+from idiolect.trained_votes import TrainedVotes, digest
 from tests.parts.bundles import refused_flips, small_bundle
 
 VOTES = [GivenVote(f"{n:016x}", n % 2 == 0, n) for n in range(200)]
@@ -23,7 +24,6 @@ def test_a_bundle_knows_the_votes_that_it_was_trained_on(tmp_path: Path):
     bundle = small_bundle(tmp_path / "bundle", trained_votes=trained_on("böb", VOTES[:100]))
     votes = bundle.trained_votes
     assert votes is not None
-    assert isinstance(votes.digests, np.memmap)
     assert votes.among("böb", VOTES) == set(VOTES[:100])
     assert votes.among("ada", VOTES) == votes.among("böb", []) == set()
     other_side = [GivenVote(vote.pair_id, not vote.first, 5) for vote in VOTES]
@@ -55,7 +55,7 @@ def test_what_votes_were_trained_on_is_part_of_what_is_served(tmp_path: Path):
         ({"votes": np.array([1, 2], np.int64)}, BundleShapeMismatch),
         ({"votes": np.array([[1, 2]], np.uint64)}, BundleShapeMismatch),
         ({"votes": np.array(1, np.uint64)}, BundleShapeMismatch),
-        ({"votes": np.zeros(0, np.uint64)}, BundleShapeMismatch),
+        ({"votes": np.zeros(0, np.uint64)}, BundleCorrupt),
         ({"digests": np.array([1, 2], np.uint64)}, BundleShapeMismatch),
         ({"votes": np.array([1, 2], np.uint64), "more": np.zeros(1)}, BundleShapeMismatch),
         ({}, BundleShapeMismatch),
@@ -66,14 +66,14 @@ def test_what_votes_were_trained_on_is_part_of_what_is_served(tmp_path: Path):
 def test_another_file_is_refused(tmp_path: Path, tensors, error):
     save_file(tensors, tmp_path / TRAINED_VOTES)
     with pytest.raises(error, match=TRAINED_VOTES):
-        TrainedVotes.read(tmp_path)
+        TrainedVotes.read(Folder.as_it_is(tmp_path))
 
 
 def test_what_is_no_file_of_tensors_is_refused(tmp_path: Path):
     for content in (b"", b"junk", b"\xff" * 64, b"\x08" + bytes(7) + b"{}      "):
         (tmp_path / TRAINED_VOTES).write_bytes(content)
         with pytest.raises((BundleCorrupt, BundleShapeMismatch), match=TRAINED_VOTES):
-            TrainedVotes.read(tmp_path)
+            TrainedVotes.read(Folder.as_it_is(tmp_path))
 
 
 def test_a_bundle_without_its_votes_is_refused(tmp_path: Path):

@@ -8,6 +8,7 @@ from idiolect_server.errors import (
     GenerationFailed,
     NotReady,
     RequestError,
+    Stopping,
     StoreUnavailable,
     body,
     status,
@@ -33,7 +34,7 @@ def test_every_error_has_a_status_and_a_reason():
 
 
 def test_the_client_knows_every_code_that_it_can_meet():
-    met = leaves(RequestError) | {LayoutError, StoreUnavailable, NotReady, EngineDead, GenerationFailed}
+    met = leaves(RequestError) | {LayoutError, StoreUnavailable, NotReady, Stopping, EngineDead, GenerationFailed}
     assert {error.code for error in met} == set(BY_CODE)
     assert all(BY_CODE[error.code].__name__ in (error.__name__, "InvalidRequest", "NoUserTurn") for error in met)
 
