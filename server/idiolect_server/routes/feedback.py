@@ -62,11 +62,12 @@ async def export(
     limit: Annotated[int, Query(ge=1, le=MAX_EXPORT)] = 1000,
     format: Annotated[str, Query(pattern="^(ndjson|parquet)$")] = "ndjson",
 ) -> Response:
-    """Votes whose users consented, oldest first in each shard, as `training` reads them (`format: feedback`).
+    """Votes that count and whose users consented, oldest first in each shard, as `training` reads them
+    (`format: feedback`).
 
     The header `x-idiolect-cursor` resumes after them. It comes back unchanged when there is nothing more yet.
     """
-    votes, after = await serving(http.app).store.votes.export(cursor, limit)
+    votes, after = await serving(http.app).store.export.page(cursor, limit)
     headers = {CURSOR_HEADER: after}
     if format == "parquet":
         content = await asyncio.to_thread(to_parquet, votes)

@@ -25,6 +25,7 @@ from idiolect_server.store.connection import (
     nodes,
     send,
 )
+from idiolect_server.store.export import Export
 from idiolect_server.store.generations import Generations
 from idiolect_server.store.keyspace import CHANNEL, N_SHARDS
 from idiolect_server.store.leftovers import clear
@@ -131,6 +132,7 @@ class Store:
         self._breaker = Breaker(self._redis)
         self.changes = Changes(self._redis, self._breaker)
         self.votes = VoteLog(self._redis, self.changes)
+        self.export = Export(self._redis)
         self.generations = Generations(self._redis, self._breaker)
         self.margins = MarginTable(self._redis)
         self._rewrite_wanted = asyncio.Event()

@@ -3,8 +3,6 @@
 A stream entry holds a whole vote as JSON. Votes leave it only when their user takes them back or is erased.
 """
 
-import base64
-import binascii
 import hashlib
 import json
 import re
@@ -15,12 +13,11 @@ from typing import Any
 
 from idiolect.bank import pair_id
 from idiolect.learning import GivenVote
-from idiolect_server.errors import IdempotencyConflict, RequestError
+from idiolect_server.errors import IdempotencyConflict
 from idiolect_server.store import keyspace
 from idiolect_server.store.changes import PUBLISH_CHANGE, Changes
 from idiolect_server.store.codes import READ_CODE, CodeTable
 from idiolect_server.store.connection import Connection, call, count, mapped, send
-from idiolect_server.store.keyspace import N_SHARDS
 
 KEY_TTL_S = 30 * 24 * 3600
 STREAM_ID = "[0-9]{1,16}-[0-9]{1,16}"
@@ -175,30 +172,6 @@ class VoteLog:
         for user_id in user_ids:
             self._changes.heard(user_id)
 
-    async def export(self, cursor: str | None, n_entries: int) -> tuple[list[dict[str, Any]], str]:
-        """Votes after `cursor` whose users consented, as training reads them, and the cursor after these.
-
-        Looks at `n_entries` votes at most; when the cursor comes back as it was, there are no more yet.
-        Raises RequestError for a cursor that is not ours.
-        """
-        seen = _decode_cursor(cursor)
-        votes: list[dict[str, Any]] = []
-        left = n_entries
-        for number in range(N_SHARDS):
-            if left == 0:
-                break
-            after = f"({seen[number]}" if number in seen else "-"
-            async with mapped():
-                entries = await self._redis.xrange(keyspace.of_shard("votes", number), min=after, count=left)
-            left -= len(entries)
-            for stream_id, fields in entries:
-                seen[number] = stream_id.decode()
-                vote = parse_vote(fields)
-                if vote is not None and vote.pop("consent", False):
-                    milliseconds = int(seen[number].partition("-")[0])
-                    votes.append({**vote, "vote_id": f"{number}-{seen[number]}", "time": milliseconds / 1000})
-        return votes, _encode_cursor(seen)
-
 
 def parse_vote(fields: Mapping[bytes, bytes]) -> dict[str, Any] | None:
     """A stream entry's vote; what we did not write is no vote."""
@@ -206,7 +179,8 @@ def parse_vote(fields: Mapping[bytes, bytes]) -> dict[str, Any] | None:
         vote = json.loads(fields[b"vote"])
     except (ValueError, KeyError):
         return None
-    return vote if isinstance(vote, dict) and {"user_id", "messages", "chosen", "rejected"} <= vote.keys() else None
+    complete = isinstance(vote, dict) and {"user_id", "messages", "chosen", "rejected"} <= vote.keys()
+    return vote if complete and isinstance(vote["user_id"], str) else None
 
 
 def in_order(votes: Mapping[bytes, bytes]) -> list[GivenVote]:
@@ -219,22 +193,6 @@ def in_order(votes: Mapping[bytes, bytes]) -> list[GivenVote]:
         milliseconds, _, number = text.partition("-")
         with suppress(ValueError, KeyError, TypeError):
             fields = json.loads(value)
-            vote = GivenVote(str(fields["pair"]), bool(fields["first"]), int(milliseconds))
+            vote = GivenVote(str(fields["pair"]), bool(fields["first"]), int(milliseconds), text)
             found[int(milliseconds), int(number)] = vote
     return [found[place] for place in sorted(found)]
-
-
-def _encode_cursor(seen: Mapping[int, str]) -> str:
-    return base64.urlsafe_b64encode(json.dumps(seen, separators=(",", ":"), sort_keys=True).encode()).decode()
-
-
-def _decode_cursor(cursor: str | None) -> dict[int, str]:
-    try:
-        seen = json.loads(base64.urlsafe_b64decode(cursor or "e30="))
-        places = {int(number): str(stream_id) for number, stream_id in seen.items()}
-    except (ValueError, AttributeError, RecursionError, binascii.Error):
-        raise RequestError("cursor: not one of ours", hint="start without a cursor") from None
-    for number, stream_id in places.items():
-        if not (0 <= number < N_SHARDS and re.fullmatch(STREAM_ID, stream_id)):
-            raise RequestError("cursor: not one of ours", hint="start without a cursor")
-    return places
