@@ -20,7 +20,7 @@ from tests.parts.histories.tally import Found
 from tests.parts.histories.world import World
 from tests.parts.tiny import tiny_model
 
-N_WORLDS, N_USERS, N_ROUNDS = 25, 20, 2
+N_WORLDS, N_USERS, N_ROUNDS = 10, 50, 2
 
 
 async def live(folder: Path, found: Found) -> None:
