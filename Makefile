@@ -71,7 +71,7 @@ five-answers: length-users  ## replies to new users after five answers through t
 feedback: length-users  ## latency of votes, and what background scoring costs replies
 	@$(PY) -m bench.learning.feedback
 
-vote-histories: model  ## 500 histories of votes with retrainings: who counts which votes (4 minutes)
+vote-histories: model  ## 500 histories of votes with retrainings: who counts which votes (2 minutes)
 	@$(PY) -m bench.learning.vote_histories
 
 crashes: model  ## server and Redis killed at random under 10,000 votes (6 minutes)

@@ -126,7 +126,7 @@ EXPERIMENTS = (
                 (at_least("histories", 500), at_most("disagreements/*", 0), at_most("counted_twice", 0)),
             ),
         ),
-        minutes=4,
+        minutes=2,
         module="bench.learning.vote_histories",
     ),
 )

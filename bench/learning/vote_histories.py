@@ -2,7 +2,7 @@
 
 Users of small worlds vote at random, repeat themselves, change their minds, take votes back and are erased, over a real
 Redis. In between everything is exported, read, trained on (real `fit` of a tiny random model) and served anew
-(tests/parts/histories.py). What counts is worked out by an own rule and compared with what each part takes.
+(tests/parts/histories). What counts is worked out by an own rule and compared with what each part takes.
 """
 
 import asyncio
@@ -16,11 +16,11 @@ import torch
 from bench.results import record
 from idiolect_training.demo_model import demo_model
 from tests.parts.embedded import embedded_store
-from tests.parts.histories import World
-from tests.parts.tally import Found
+from tests.parts.histories.tally import Found
+from tests.parts.histories.world import World
 from tests.parts.tiny import tiny_model
 
-N_WORLDS, N_USERS, N_ROUNDS = 25, 20, 2
+N_WORLDS, N_USERS, N_ROUNDS = 10, 50, 2
 
 
 async def live(folder: Path, found: Found) -> None:

@@ -14,8 +14,8 @@ from idiolect_server.store import keyspace
 from idiolect_server.store.store import Store
 from idiolect_training.data.formats import read_format
 from tests.parts.embedded import embedded_store
-from tests.parts.histories import World
-from tests.parts.tally import Found
+from tests.parts.histories.tally import Found
+from tests.parts.histories.world import World
 from tests.parts.tiny import tiny_model
 
 TEA = {"messages": [{"role": "user", "content": "What now?"}], "chosen": "tea", "rejected": "coffee", "consent": True}

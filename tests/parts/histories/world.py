@@ -25,7 +25,7 @@ from idiolect_training.export.bundle import export
 from idiolect_training.fit.batch import tokenize
 from idiolect_training.fit.loop import fit, trained_votes
 from tests.parts.bundles import small_bundle, with_bank
-from tests.parts.tally import Answer, Found, Vote, counting_votes
+from tests.parts.histories.tally import Answer, Found, Vote, counting_votes
 from tests.parts.tiny import tiny_run
 
 REPLIES = ("yes", "no way at all", "perhaps<|im_end|>", "that depends on who asks")
