@@ -12,7 +12,6 @@ LONG = {
     "training/idiolect_training/fit/loop.py": "a run reads from top to bottom",
     "bench/learning/new_users.py": "to be split when the benchmarks get a room of their own",
     "bench/people/real_people.py": "to be split when the benchmarks get a room of their own",
-    "tests/contract/test_engine.py": "one engine, whose start takes longer than most of its tests",
     "tests/integration/test_bad_input.py": "one list of hostile inputs against one server",
     "tests/integration/test_learning.py": "one server, whose start takes longer than all the tests",
     "tests/parts/changed_bundles.py": "one changed bundle after another, side by side",
