@@ -173,7 +173,7 @@ def test_few_votes_stay_near_generic(tmp_path, model, user_model):
         changes = {"user_model": user_model | {"n_user_tokens": 2}, "prior": prior}
         run = tiny_run(tmp_path / f"{prior}", model, epochs=4, **changes)
         lines = [
-            {"user_id": f"voted-{n}", "prompt": f"Question {k}?", "chosen": f"yes {k}", "rejected": f"no way {k}"}
+            {"user_id": f"voted-{n:02}", "prompt": f"Question {k}?", "chosen": f"yes {k}", "rejected": f"no way {k}"}
             for n in (1, 4, 16)
             for k in range(n)
         ]
@@ -268,6 +268,20 @@ def test_users_who_start_from_their_votes_were_trained_on_all_of_them(tmp_path, 
     votes = trained_votes(run, tmp_path / "out")
     assert votes is not None
     assert len(votes.digests) == len(run.data()[0])
+
+
+def test_early_stop_holds_some_out_beside_the_split_of_the_same_file(tmp_path, model):
+    stop = {"every_steps": 2, "patience": 2, "share": 0.1}
+    run = tiny_run(tmp_path, model, test=None, split={"by": "prompt", "share": 0.1}, early_stop=stop, epochs=1)
+    wishes = [("short", "yes", "no"), ("long", "no", "yes")]
+    lines = [
+        {"user_id": user, "prompt": f"Question {n}?", "chosen": chosen, "rejected": rejected}
+        for n in range(40)
+        for user, chosen, rejected in wishes
+    ]
+    run.train.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    fit(run.model_copy(update={"batch_pairs": 16}), tmp_path / "out")
+    assert (tmp_path / "out" / BEST).is_file()
 
 
 @pytest.mark.parametrize(("normalized", "expected"), [(False, 1.0), (True, 0.0)])

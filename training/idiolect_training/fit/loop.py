@@ -62,7 +62,8 @@ def fit(run: RunConfig, out: Path) -> Policy:  # noqa: C901
     watch = run.early_stop
     held: list[Preference] = []
     if watch is not None:
-        preferences, held = split(preferences, "prompt", watch.share, run.seed)
+        # By another draw than the test's: with the same one, whoever is left is never held out.
+        preferences, held = split(preferences, "prompt", watch.share, -1 - run.seed)
     limits = run.max_prompt_tokens, run.max_reply_tokens, run.bad_lines
     (preferences, pairs), (_, watched) = (
         tokenize(part, policy.tokenizer, layout, user_rows, *limits) for part in (preferences, held)
