@@ -13,8 +13,9 @@ from starlette.exceptions import HTTPException
 from idiolect import __version__
 from idiolect.errors import IdiolectError
 from idiolect_server.access import Access
-from idiolect_server.errors import NotFound, RequestError, body, first_problem, status
+from idiolect_server.errors import NotFound, RequestError, body, first_problem, headers, status
 from idiolect_server.giving_back import GivingBack
+from idiolect_server.metrics import ERRORS
 from idiolect_server.routes import feedback, generate, health, metrics, openai, users
 from idiolect_server.routes import status as server_status
 from idiolect_server.serving import Serving, StartEngine, start, start_vllm_engine
@@ -82,7 +83,8 @@ def _give_up(app: FastAPI) -> None:
 
 async def _answer_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, IdiolectError)
-    return JSONResponse(body(error), status(error))
+    ERRORS.labels(error.code).inc()
+    return JSONResponse(body(error), status(error), headers(error))
 
 
 async def _answer_http(request: Request, error: Exception) -> JSONResponse:

@@ -7,8 +7,9 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
+from idiolect_server.admission import each_until
 from idiolect_server.engine.base import Chunk, Sampling
-from idiolect_server.errors import StoreUnavailable
+from idiolect_server.errors import StoreError
 from idiolect_server.prompt import Placed
 from idiolect_server.releases.release import Release
 from idiolect_server.serving import Serving
@@ -36,6 +37,8 @@ class Reply:
     who: Personalization
     placed: Placed
     sampling: Sampling
+    deadline: float
+    """On the event loop's clock."""
     id: str = field(default_factory=lambda: f"gen-{uuid.uuid4().hex}")
     text: str = ""
     n_tokens: int = 0
@@ -49,19 +52,18 @@ class Reply:
     async def pieces(self, stream: bool) -> AsyncGenerator[str, None]:
         """New text as it comes, or all at once. Whoever leaves early aborts the generation. A whole reply is kept.
 
-        Raises as Engine.generate does.
+        Raises as Engine.generate does, and DeadlineExceeded.
         """
         chunks = self.live.engine.generate(
             self.placed, self.sampling, self.id, adapter=self.release.adapter, stream=stream
         )
-        with self.live.admission.reply():
-            async with aclosing(chunks):
-                async for chunk in chunks:
-                    self.text += chunk.text
-                    self.n_tokens += len(chunk.token_ids)
-                    self.last = chunk
-                    if chunk.text:
-                        yield chunk.text
+        async with aclosing(each_until(self.deadline, chunks)) as chunks:
+            async for chunk in chunks:
+                self.text += chunk.text
+                self.n_tokens += len(chunk.token_ids)
+                self.last = chunk
+                if chunk.text:
+                    yield chunk.text
         if self.finished:
             await self._remember()
 
@@ -82,6 +84,7 @@ class Reply:
             "bundle": self.who.bundle_id,
         }
         try:
+            self.live.store.check_room()
             await self.live.store.generations.remember(self.asked.user_id, self.id, generation, self._began_s)
-        except StoreUnavailable:
-            log.warning("generation %s cannot be kept for feedback: the store does not answer", self.id)
+        except StoreError as error:
+            log.warning("generation %s cannot be kept for feedback: %s", self.id, error.message)

@@ -7,6 +7,7 @@ from typing import Any
 
 from idiolect.prompt.chat import scored_ids
 from idiolect.prompt.layout import Layout
+from idiolect_server.admission import Capacity
 from idiolect_server.engine.base import Adapter, ChatApi, Chunk, Sampling
 from idiolect_server.engine.conversation import Conversations
 from idiolect_server.errors import EngineDead, GenerationFailed, PromptTooLong, RequestError
@@ -24,6 +25,7 @@ class SmallEngine:
         self.tokenizer = tokenizer
         self.conversations = Conversations(tokenizer)
         self.max_model_len, self.vocab_size = max_model_len, len(tokenizer)
+        self.capacity = Capacity(n_replies=64, n_tokens=1 << 16)
         self.token_s = token_s
         """How long a token takes."""
         self.dead = False

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from idiolect.prompt.layout import Layout
+from idiolect_server.admission import Capacity
 from idiolect_server.engine.conversation import Conversations
 from idiolect_server.prompt import Placed, UserTokens
 
@@ -95,6 +96,8 @@ class Engine(Protocol):
     max_model_len: int
     """Of prompt and reply together, in tokens."""
     vocab_size: int
+    capacity: Capacity
+    """What is computed at once; more waits."""
 
     def generate(
         self,

@@ -1,6 +1,8 @@
 """/v1/chat/completions and /v1/models: the OpenAI API, with `user` honoured."""
 
-from contextlib import ExitStack
+import json
+from collections.abc import AsyncGenerator
+from contextlib import ExitStack, aclosing
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -8,13 +10,20 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import TypeAdapter, ValidationError
 
 from idiolect.text import UserId
-from idiolect_server.errors import RequestError, first_problem
+from idiolect_server.admission import each_until
+from idiolect_server.errors import DeadlineExceeded, RequestError, first_problem
+from idiolect_server.errors import body as error_body
 from idiolect_server.giving_back import give_back_after
+from idiolect_server.metrics import ERRORS
 from idiolect_server.routes.caller import unless_caller_leaves
 from idiolect_server.serving import leased, serving
 
 router = APIRouter(prefix="/v1")
 
+CHARACTERS_A_TOKEN = 4
+"""About, of English: vLLM counts the tokens, after admission."""
+MOST_CHOICES = 8
+"""More are refused."""
 STATE_HEADER = "x-idiolect-personalization"
 _user_id: TypeAdapter[str] = TypeAdapter(UserId)
 
@@ -25,7 +34,9 @@ async def chat_completions(body: dict[str, Any], http: Request) -> Response:
 
     The body is what vLLM takes for one: the OpenAI API, and vLLM's own fields.
     """
-    release, admission = leased(http), serving(http.app).admission
+    release, live = leased(http), serving(http.app)
+    live.admission.check()
+    deadline = live.admission.deadline()
     try:
         user_id = None if body.get("user") is None else _user_id.validate_python(body["user"])
     except ValidationError as error:
@@ -34,16 +45,38 @@ async def chat_completions(body: dict[str, Any], http: Request) -> Response:
     if body.get("frequency_penalty") is None:
         body = {**body, "frequency_penalty": release.frequency_penalty}
     inside = ExitStack()
-    inside.enter_context(admission.reply())
+    inside.enter_context(live.admission.reply(*_size(body, live.engine.max_model_len)))
     give_back_after(http, inside.close)  # a stream goes on when this function has returned
-    answered = await unless_caller_leaves(http, release.chat.chat(body, who.user_tokens, who.profile))
+    answered = await unless_caller_leaves(http, release.chat.chat(body, who.user_tokens, who.profile), deadline)
     if answered is None:
         return Response(status_code=499)  # nobody is listening any more
     status, answer = answered
     headers = {STATE_HEADER: who.state}
     if isinstance(answer, dict):
         return JSONResponse(answer, status_code=status, headers=headers)
-    return StreamingResponse(answer, media_type="text/event-stream", headers=headers)
+    return StreamingResponse(_lines(deadline, answer), media_type="text/event-stream", headers=headers)
+
+
+async def _lines(deadline: float, lines: AsyncGenerator[str, None]) -> AsyncGenerator[str, None]:
+    """vLLM's lines until the deadline; the last one says so then, since no status can change any more."""
+    async with aclosing(each_until(deadline, lines)) as lines:
+        try:
+            async for line in lines:
+                yield line
+        except DeadlineExceeded as error:
+            ERRORS.labels(error.code).inc()
+            yield f"data: {json.dumps(error_body(error))}\n\n"
+
+
+def _size(body: dict[str, Any], max_model_len: int) -> tuple[int, int, int]:
+    """Tokens of the prompt, most tokens of a choice, and choices of a body that vLLM has yet to check: roughly."""
+    asked = body.get("max_completion_tokens"), body.get("max_tokens")
+    max_tokens = next((n for n in asked if isinstance(n, int) and n > 0), max_model_len)
+    n_choices = body["n"] if isinstance(body.get("n"), int) and body["n"] > 0 else 1
+    messages = body["messages"] if isinstance(body.get("messages"), list) else []
+    contents = [message.get("content") for message in messages if isinstance(message, dict)]
+    n_characters = sum(len(content) if isinstance(content, str) else len(str(content)) for content in contents)
+    return min(n_characters // CHARACTERS_A_TOKEN, max_model_len), max_tokens, min(n_choices, MOST_CHOICES)
 
 
 @router.get("/models")

@@ -3,14 +3,24 @@
 from collections.abc import AsyncIterator
 
 from idiolect_server.store import keyspace
-from idiolect_server.store.connection import Connection, mapped, send
-from idiolect_server.store.keyspace import N_SHARDS
+from idiolect_server.store.connection import Connection, call, mapped, send
+from idiolect_server.store.keyspace import N_SHARDS, OURS
 
 KEYS_AT_ONCE = 1000
 
+_UNLIST = (
+    OURS
+    + """
+if kind(KEYS[1]) == 'stream' then
+  redis.call('XGROUP', 'DESTROY', KEYS[1], ARGV[1])
+end
+redis.pcall('HDEL', KEYS[2], ARGV[2])
+"""
+)
+
 
 async def clear(connection: Connection, bundle_id: str) -> int:
-    """Delete it; how many keys there were. What is cut short can be repeated. Raises StoreUnavailable."""
+    """Delete it; how many keys there were. What is cut short can be repeated. Raises StoreError."""
     async with mapped():
         # First, so that a server that is started on this bundle stores its codes anew; the list of bundles, by which an
         # erasure finds a user's codes, comes last.
@@ -24,10 +34,8 @@ async def clear(connection: Connection, bundle_id: str) -> int:
             pipeline.execute_command("UNLINK", keyspace.margins(bundle_id, shard))
         n_keys += sum(await send(pipeline))
         for shard in range(N_SHARDS):
-            stream = keyspace.of_shard("votes", shard)
-            if await connection.exists(stream):
-                await connection.xgroup_destroy(stream, keyspace.scorers(bundle_id))
-            await connection.hdel(keyspace.of_shard("tables", shard), bundle_id)
+            keys = [keyspace.of_shard("votes", shard), keyspace.of_shard("tables", shard)]
+            await call(connection, _UNLIST, keys, keyspace.scorers(bundle_id), bundle_id)
     return n_keys
 
 

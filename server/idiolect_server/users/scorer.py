@@ -24,7 +24,7 @@ from idiolect.votes import Floats
 from idiolect_server import metrics
 from idiolect_server.admission import Admission
 from idiolect_server.engine.base import Adapter, Engine
-from idiolect_server.errors import EngineDead, RequestError, StoreUnavailable
+from idiolect_server.errors import EngineDead, RequestError, StoreError
 from idiolect_server.prompt import Placed, UserTokens
 from idiolect_server.store.queue import ABANDONED_MS, Unscored
 from idiolect_server.store.store import Store
@@ -78,7 +78,7 @@ class Scorer:
                     metrics.BACKLOG.set(await self._queue.backlog())
                     counted_s = time.monotonic()
                 await self._attend_all(votes)
-            except StoreUnavailable as error:
+            except StoreError as error:
                 log.warning("scoring waits: %s", error.message)
                 await asyncio.sleep(IDLE_S)
                 continue
@@ -120,14 +120,14 @@ class Scorer:
         """Keep what is left of these votes from other scorers for as long as this one lives."""
         while True:
             await asyncio.sleep(HOLD_S)
-            with suppress(StoreUnavailable):
+            with suppress(StoreError):
                 await self._queue.hold(left)
 
     async def _attend_or_leave(self, vote: Unscored) -> None:
         """A vote that fails stays with this consumer, and is tried again when it counts as abandoned."""
         try:
             await self._attend(vote)
-        except (StoreUnavailable, EngineDead):
+        except (StoreError, EngineDead):
             raise
         except Exception:
             log.exception("a vote cannot be scored; another try in %d s", ABANDONED_MS // 1000)
