@@ -11,7 +11,7 @@ from fastapi import FastAPI, Request
 
 from idiolect_server.admission import Admission
 from idiolect_server.engine.base import Engine, EngineConfig
-from idiolect_server.errors import NotReady, SettingsError, StoreDenied, StoreError
+from idiolect_server.errors import NotReady, SettingsError, StoreDenied, StoreError, StoreUnavailable
 from idiolect_server.giving_back import give_back_after
 from idiolect_server.releases.prepare import prepare
 from idiolect_server.releases.registry import Releases, load_codes
@@ -21,6 +21,9 @@ from idiolect_server.store.embedded import EmbeddedRedis
 from idiolect_server.store.store import Store
 
 log = logging.getLogger(__name__)
+
+ACCESS_TRIES, ACCESS_RETRY_S = 20, 0.1
+"""An embedded Redis has only just been started."""
 
 StartEngine = Callable[[EngineConfig], Awaitable[Engine]]
 
@@ -124,13 +127,17 @@ async def _store(settings: Settings, stack: AsyncExitStack) -> Store:
 
 
 async def check_access(store: Store) -> None:
-    """Raises SettingsError when Redis refuses the server. One that does not answer may come back."""
-    try:
-        await store.check_access()
-    except StoreDenied as error:
-        raise SettingsError(error.message, hint=error.hint) from error
-    except StoreError as error:
-        log.warning("%s; the server starts without it", error.message)
+    """Raises SettingsError when Redis refuses the server. One that does not answer for a while may come back."""
+    for _ in range(ACCESS_TRIES):
+        try:
+            return await store.check_access()
+        except StoreDenied as error:
+            raise SettingsError(error.message, hint=error.hint) from error
+        except StoreUnavailable:
+            await asyncio.sleep(ACCESS_RETRY_S)
+        except StoreError:
+            break
+    log.warning("the user store does not do what it is asked; the server starts without it")
 
 
 async def _end(*tasks: asyncio.Task[None]) -> None:

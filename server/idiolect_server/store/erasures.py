@@ -6,12 +6,14 @@ looks (`finish_all`). Until then the votes are in nobody's count, and no export 
 """
 
 import asyncio
+import json
 import time
 import uuid
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+from redis.exceptions import ResponseError
 from redis.typing import EncodableT
 
 from idiolect_server.errors import StoreError
@@ -21,6 +23,7 @@ from idiolect_server.store.codes import place
 from idiolect_server.store.connection import Connection, call, count, digest, mapped, send
 from idiolect_server.store.generations import GENERATION_TTL_S
 from idiolect_server.store.keyspace import N_SHARDS, OURS
+from idiolect_server.store.stream import Erasure
 
 PIECE = 100
 """Votes, or generations, deleted in one step of Redis: about a millisecond."""
@@ -38,14 +41,15 @@ local n_votes = kind(KEYS[1]) == 'hash' and redis.call('HLEN', KEYS[1]) or 0
 local zset = kind(KEYS[3]) == 'zset'
 local n_generations = zset and redis.call('ZCOUNT', KEYS[3], ARGV[5], '+inf') or 0
 local top = kind(KEYS[2]) == 'stream' and redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)[1]
+local n_counted = number(KEYS[5])
 local n_profiles, n_codes = redis.call('UNLINK', KEYS[4]), 0
 for i = 12, #KEYS do
-  local field = ARGV[i - 6]
+  local field = ARGV[i - 5]
   local n = field == '' and redis.call('UNLINK', KEYS[i]) or redis.pcall('HDEL', KEYS[i], field)
   n_codes = n_codes + (tonumber(n) or 0)
 end
 local n_others = redis.call('UNLINK', KEYS[5], KEYS[6])
-local left = false
+local left = n_counted > n_votes
 for from, to in pairs({[KEYS[1]] = KEYS[10], [KEYS[3]] = KEYS[11]}) do
   if from == KEYS[1] and n_votes > 0 or from == KEYS[3] and zset then
     redis.call('RENAME', from, to)
@@ -55,8 +59,9 @@ for from, to in pairs({[KEYS[1]] = KEYS[10], [KEYS[3]] = KEYS[11]}) do
   end
 end
 if left then
+  local listed = n_votes == n_counted and '+ ' or '? '
   make_way(KEYS[8], 'hash')
-  redis.call('HSET', KEYS[8], ARGV[1], ARGV[2] .. ' ' .. (top and top[1] or '0-0'))
+  redis.call('HSET', KEYS[8], ARGV[1], listed .. (top and top[1] or '0-0') .. ' ' .. ARGV[6])
 end
 if left or n_profiles + n_codes + n_others > 0 then
   make_way(KEYS[7], 'hash')
@@ -79,7 +84,11 @@ if kind(KEYS[1]) == 'hash' then
   cursor = found[1]
   for i = 1, #found[2], 2 do
     local id, value = found[2][i], found[2][i + 1]
-    redis.pcall('XDEL', KEYS[3], id)
+    local listed = redis.pcall('XDEL', KEYS[3], id) == 1
+    local erasure = not listed and redis.pcall('HGET', KEYS[4], ARGV[5])
+    if type(erasure) == 'string' then
+      redis.call('HSET', KEYS[4], ARGV[5], '?' .. string.sub(erasure, 2))
+    end
     local made = string.match(value, '"key": ?"(%x+)"')
     if made and string.sub(text(ARGV[3] .. made), 33) == id then
       redis.call('UNLINK', ARGV[3] .. made)
@@ -97,16 +106,28 @@ if kind(KEYS[2]) == 'zset' then
 else
   redis.call('UNLINK', KEYS[2])
 end
-if redis.call('EXISTS', KEYS[1], KEYS[2]) > 0 then
-  return cursor
-end
-if kind(KEYS[4]) == 'hash' then
-  redis.call('HDEL', KEYS[4], ARGV[5])
-end
-return ''
+return redis.call('EXISTS', KEYS[1], KEYS[2]) > 0 and cursor or ''
 """
 )
-"""One piece; where to go on, or nothing when all is done. Deletes an idempotency key only if it stands for the vote."""
+"""One piece; where to go on, or nothing when all is done. Deletes an idempotency key only if it stands for the vote.
+
+A vote that is not in the stream is a sign that `given` is not what it was.
+"""
+
+_SWEEP = """
+local last = ''
+for _, entry in ipairs(redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[2], 'COUNT', ARGV[3])) do
+  last = entry[1]
+  if string.sub(entry[2][2] or '', -#ARGV[4]) == ARGV[4] then
+    redis.call('XDEL', KEYS[1], last)
+  end
+end
+return last
+"""
+"""Deletes the user's votes in a piece of the stream, those that `given` does not list, and says where the piece ended.
+
+Votes end with the user's id (`VoteLog.add`).
+"""
 
 
 @dataclass(frozen=True)
@@ -128,6 +149,8 @@ class Erasures:
 
     def __init__(self, connection: Connection) -> None:
         self._redis = connection
+        self.n_buckets: dict[str, int] = {}
+        """Of bundles whose codes this process has stored: their list in Redis may be lost."""
 
     async def erase(self, user_id: str) -> Erased:
         """Delete everything of a user, but for a digest that keeps trained codes from being stored again."""
@@ -144,7 +167,7 @@ class Erasures:
                 keys += [key, keyspace.inferred(name, user_id)]
                 fields += [field, b""]
             now = time.time()
-            arguments: list[EncodableT] = [erasure_id, who, now, GONE_TTL_S, now - GENERATION_TTL_S, *fields]
+            arguments: list[EncodableT] = [erasure_id, who, now, GONE_TTL_S, now - GENERATION_TTL_S, user_id, *fields]
             counts = await call(self._redis, _BEGIN, keys, *arguments)
         await self._finish_shard(number)
         return Erased(*counts)
@@ -180,12 +203,27 @@ class Erasures:
                 starts = keyspace.keys_of(number), keyspace.generations_of(number)
                 while cursor:
                     cursor = await call(self._redis, _FINISH, keys, cursor, PIECE, *starts, erasure_id)
+                erasures = keyspace.of_shard("erasures", number)
+                erasure = Erasure.parse(await self._redis.hget(erasures, erasure_id) or b"")
+                if erasure is not None and not erasure.listed:
+                    await self._sweep(number, erasure)
+                await self._redis.hdel(erasures, erasure_id)
+
+    async def _sweep(self, number: int, erasure: Erasure) -> None:
+        """Look for the user's votes in the whole stream of the shard: their list is not complete."""
+        stream, after = keyspace.of_shard("votes", number), b"-"
+        end = f'"user_id": {json.dumps(erasure.user_id, ensure_ascii=False)}}}'
+        with suppress(ResponseError):  # of a stream that is none
+            while after:
+                last = await call(self._redis, _SWEEP, [stream], after, erasure.last, PIECE, end)
+                after = b"(" + last if last else b""
 
     async def _tables(self, number: int) -> list[tuple[str, int]]:
         """Every bundle whose codes were stored, and its buckets a shard."""
         listed = await hash_fields(self._redis, keyspace.of_shard("tables", number))
         pairs = zip(listed[::2], listed[1::2], strict=True)
-        return [(name.decode(), count(value)) for name, value in pairs if name.isalnum() and name.isascii()]
+        found = {name.decode(): count(value) for name, value in pairs if name.isalnum() and name.isascii()}
+        return list((found | self.n_buckets).items())
 
 
 async def hash_fields(connection: Connection, key: str) -> Sequence[bytes]:

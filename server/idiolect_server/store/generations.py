@@ -92,7 +92,8 @@ class Generations:
     async def get(self, user_id: str, generation_id: str) -> dict[str, Any] | None:
         """What `remember` kept of this user, or None."""
         async with mapped():
-            found = await call(self._redis, _GET, [keyspace.generation(user_id, generation_id)])
+            keys = [keyspace.generation(user_id, generation_id), keyspace.of_user("generations", user_id)]
+            found = await call(self._redis, _GET, keys, generation_id)
         try:
             values: dict[str, Any] = _GENERATION.validate_json(found)
         except ValidationError:
@@ -100,4 +101,11 @@ class Generations:
         return values if values["user_id"] == user_id else None
 
 
-_GET = OURS + "return kind(KEYS[1]) == 'string' and redis.call('GET', KEYS[1]) or ''"
+_GET = (
+    OURS
+    + """
+local listed = redis.pcall('ZSCORE', KEYS[2], ARGV[1])
+return type(listed) == 'string' and kind(KEYS[1]) == 'string' and redis.call('GET', KEYS[1]) or ''
+"""
+)
+"""What is not listed would not be erased."""

@@ -15,7 +15,7 @@ All keys of one user carry the same hash tag, so that every operation is one slo
     idiolect:{N}:generations:USER         zset     the ids of these, by the time they were made
     idiolect:{N}:erased                   hash     SHA-256 of an erased user's id -> when, in Unix seconds
     idiolect:{N}:gone:DIGEST              string   the same for somebody of whom there was nothing, for a day
-    idiolect:{N}:erasures                 hash     ID of an erasure under way -> SHA-256 of the user, last vote
+    idiolect:{N}:erasures                 hash     ID of an erasure under way -> last vote, user (erasures.py)
     idiolect:{N}:erasing:ID:given         hash     what is left to delete: the votes, as in `given`,
     idiolect:{N}:erasing:ID:generations   zset     and the generations
     idiolect:{N}:margins:BUNDLE           hash     a pair whose id hashes to shard N -> its margins (margins.py)

@@ -177,6 +177,7 @@ class Store:
 
     async def load_codes(self, table: CodeTable, user_ids: Sequence[str], codes: Array) -> None:
         """Store every trained code of a bundle, but for erased users; returns at once when that was done before."""
+        self.erasures.n_buckets[table.bundle_id] = table.n_buckets
         async with mapped():
             if await self._redis.exists(keyspace.loaded(table.bundle_id)):
                 return

@@ -6,7 +6,8 @@ import io
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal, NotRequired
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, NotRequired, Self
 
 from pydantic import ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
@@ -14,10 +15,11 @@ from typing_extensions import TypedDict
 from idiolect.text import MAX_USER_ID_CHARS
 from idiolect_server.errors import RequestError
 from idiolect_server.store import keyspace
-from idiolect_server.store.connection import Connection, call, digest, mapped
+from idiolect_server.store.connection import Connection, call, mapped
 from idiolect_server.store.keyspace import FIRST_ODD_MS, N_SHARDS, OURS
 
 _STREAM_ID = re.compile(rb"([0-9]{1,14})-([0-9]{1,20})")
+_ERASURE = re.compile(r"([+?]) ([0-9]+-[0-9]+) (.+)", re.S)
 PAGE_BYTES = 4 << 20
 """Of votes looked at for one page of an export."""
 STEP_BYTES = 1 << 18
@@ -115,6 +117,21 @@ return {{found, n_bytes, kind(KEYS[2]) == 'hash' and redis.call('HGETALL', KEYS[
 """Entries until they have STEP_BYTES; and whose are being erased (erasures.py), who said so before."""
 
 
+@dataclass(frozen=True)
+class Erasure:
+    """What the hash `erasures` says of one: whose votes, up to which. `listed`: all of them are in the hash `given`."""
+
+    user_id: str
+    last: str
+    listed: bool
+
+    @classmethod
+    def parse(cls, value: bytes) -> Self | None:
+        """None for anything else."""
+        found = _ERASURE.fullmatch(value.decode("utf-8", "replace"))
+        return cls(found[3], found[2], found[1] == "+") if found and is_place(found[2].encode()) else None
+
+
 async def export(connection: Connection, cursor: str | None, n_entries: int) -> tuple[list[dict[str, Any]], str]:
     """Votes after `cursor` whose users consented, as training reads them, and the cursor after these.
 
@@ -134,13 +151,15 @@ async def export(connection: Connection, cursor: str | None, n_entries: int) -> 
             entries, n_bytes, erasures = answer
             more = n_bytes >= STEP_BYTES or len(entries) == min(n_left, STEP_ENTRIES)
             n_left, bytes_left = n_left - len(entries), bytes_left - n_bytes
-            erased = _under_erasure(erasures[1::2])
+            erased: dict[str, tuple[int, int]] = {}
+            for erasure in filter(None, map(Erasure.parse, erasures[1::2])):
+                erased[erasure.user_id] = max(erased.get(erasure.user_id, (0, 0)), order(erasure.last.encode()))
             for stream_id, content in entries:
                 seen[number] = stream_id.decode()
                 vote = parse_vote({b"vote": content})
                 if vote is None or not vote.pop("consent", False):
                     continue
-                if order(stream_id) > erased.get(digest(vote["user_id"]).encode(), (0, 0)):
+                if order(stream_id) > erased.get(vote["user_id"], (0, 0)):
                     milliseconds = order(stream_id)[0]
                     votes.append({**vote, "vote_id": f"{number}-{seen[number]}", "time": milliseconds / 1000})
     return votes, _encode_cursor(seen)
@@ -178,16 +197,6 @@ def parse_vote(fields: Mapping[bytes, bytes]) -> dict[str, Any] | None:
     except (ValidationError, KeyError):
         return None
     return vote
-
-
-def _under_erasure(erasures: Sequence[bytes]) -> dict[bytes, tuple[int, int]]:
-    """The values of the hash `erasures`: digests of users, and the place in the stream up to which they are erased."""
-    found: dict[bytes, tuple[int, int]] = {}
-    for value in erasures:
-        who, _, last = value.partition(b" ")
-        if is_place(last):
-            found[who] = max(order(last), found.get(who, (0, 0)))
-    return found
 
 
 def is_place(stream_id: bytes) -> bool:

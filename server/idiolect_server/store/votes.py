@@ -68,13 +68,15 @@ local made = ARGV[2] .. id
 redis.call('SET', KEYS[2], made, 'EX', ARGV[3])
 redis.call('HSET', KEYS[4], id, ARGV[4])
 raise_revision(KEYS[5])
-redis.call('SET', KEYS[3], n_given + 1)
-return {'new', made, n_given + 1}
+local count = math.max(number(KEYS[3]), n_given) + 1
+redis.call('SET', KEYS[3], count)
+return {'new', made, count}
 """
 )
 """Look up the key, append the vote, remember the key and count, in one step: no crash leaves some of them done.
 
-A key whose vote is not, or no longer, the user's says nothing.
+A key whose vote is not, or no longer, the user's says nothing. A count above what `given` lists is kept: votes of the
+user's are in the stream that are not listed, which an erasure has to look for.
 """
 
 _TAKE_BACK = (
@@ -91,7 +93,7 @@ if digest and string.sub(text(ARGV[2] .. digest), 33) == ARGV[1] then
   redis.call('UNLINK', ARGV[2] .. digest)
 end
 raise_revision(KEYS[4])
-local left = redis.call('HLEN', KEYS[1])
+local left = math.max(number(KEYS[3]) - 1, redis.call('HLEN', KEYS[1]))
 redis.call('SET', KEYS[3], left)
 return left
 """

@@ -15,7 +15,7 @@ from idiolect.bank import Bank, Question
 from idiolect.bundle import Bundle
 from idiolect.errors import UserCodeError
 from idiolect.inference import Prior
-from idiolect.learning import Asked, Known, ask, believed, know
+from idiolect.learning import Asked, Known, ask, believed, counting, know
 from idiolect.user_model import Array
 from idiolect.votes import Belief, Floats
 from idiolect_server import metrics
@@ -101,7 +101,8 @@ class Learner:
         if pair_id in bank.index:
             return "set_aside"
         if pair_id not in looked.margins:
-            return "to_be_scored"
+            counts = any(vote.pair_id == pair_id for vote in counting(looked.given.votes))
+            return "to_be_scored" if counts else "set_aside"
         return "set_aside" if self._usable(looked.margins[pair_id]) else "unscorable"
 
     async def known(self, user_id: str) -> Known | None:

@@ -143,7 +143,7 @@ ORGANIC = "f" * 16
         ({"1-0": ORGANIC}, {}, "to_be_scored"),
         ({"1-0": ORGANIC}, {ORGANIC: np.zeros(0)}, "unscorable"),
         ({"1-0": ORGANIC}, {ORGANIC: np.array([0.0, 5, -5, -5, -5])}, "counted"),
-        ({f"{n}-0": "e" * 16 for n in range(1, MAX_DAILY_VOTES + 1)} | {"99-0": ORGANIC}, {}, "to_be_scored"),
+        ({f"{n}-0": "e" * 16 for n in range(1, MAX_DAILY_VOTES + 1)} | {"99-0": ORGANIC}, {}, "set_aside"),
         (
             {f"{n}-0": "e" * 16 for n in range(1, MAX_DAILY_VOTES + 1)} | {"99-0": ORGANIC},
             {ORGANIC: np.array([0.0, 5, -5, -5, -5])},
