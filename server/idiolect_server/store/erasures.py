@@ -25,7 +25,7 @@ from idiolect_server.store.generations import GENERATION_TTL_S
 from idiolect_server.store.keyspace import N_SHARDS, OURS
 from idiolect_server.store.stream import Erasure
 
-PIECE = 100
+PIECE = 250
 """Votes, or generations, deleted in one step of Redis: about a millisecond."""
 GONE_TTL_S = 24 * 3600
 """For so long it is remembered that somebody was erased of whom there was nothing: codes may be on their way."""
