@@ -12,6 +12,7 @@ import pytest
 import redis
 
 from idiolect_server.errors import StoreDenied, StoreFull, StoreRefused, StoreUnavailable, TooManyVotes, VoteTooLarge
+from idiolect_server.store import connection as connection_module
 from idiolect_server.store import erasures, keyspace, stream, votes
 from idiolect_server.store.codes import CodeTable
 from idiolect_server.store.connection import digest
@@ -146,7 +147,7 @@ def test_erasures_of_the_unknown_leave_marks_that_go(run):
         marks = connection.keys("*:gone:*")
         assert len(marks) == len(connection.keys()) == 300
         assert all(0 < connection.ttl(mark) <= erasures.GONE_TTL_S for mark in marks)
-        assert connection.info("stats")["total_forks"] == 0
+        assert not store._rewrite_wanted.is_set()  # nothing has to leave the append-only file
         # A generation that was begun before is not kept, and codes that are on their way are not stored.
         generation = {"user_id": "nobody-1", "messages": VOTE["messages"], "profile": None, "text": "t"}
         await store.generations.remember("nobody-1", "gen-1", generation, time.time() - 60)
@@ -192,7 +193,7 @@ def test_an_export_is_paged_by_bytes(run, monkeypatch: pytest.MonkeyPatch):
                 break
             found, cursor, pages = found + len(page), after, pages + 1
         assert found == 312
-        assert pages > 10
+        assert pages >= 10
 
     run(check)
 
@@ -235,7 +236,11 @@ def test_a_redis_at_its_memory_limit_refuses_what_grows_and_nothing_else(run):
     run(check)
 
 
-def test_a_wrong_password_or_too_few_rights_are_named(server: Redis, run, caplog: pytest.LogCaptureFixture):
+def test_a_wrong_password_or_too_few_rights_are_named(
+    server: Redis, run, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(connection_module, "_said_s", {})
+
     async def check(store: Store, connection: Any) -> None:
         connection.acl_setuser("reader", enabled=True, passwords=["+secret"], keys=["*"], commands=["+get", "+eval"])
         await store.check_access()

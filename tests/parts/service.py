@@ -1,10 +1,11 @@
 """The service in this process, on a real port and a real Redis, with an engine that is given to it."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import uvicorn
@@ -34,7 +35,11 @@ class Service:
 
 @asynccontextmanager
 async def service(
-    folder: Path, engine: Engine, bundle: Path = DEMO_BUNDLE, starts: asyncio.Event | None = None
+    folder: Path,
+    engine: Engine,
+    bundle: Path = DEMO_BUNDLE,
+    starts: asyncio.Event | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> AsyncIterator[Service]:
     """A service that answers; its engine is up when `starts` is set, if that is given, and else at once."""
 
@@ -45,8 +50,8 @@ async def service(
         return engine
 
     # The adapter live: nothing is merged for an engine that has no weights.
-    settings = Settings(bundle=bundle, data_dir=folder / "data", adapter="live")
-    app, port = create_app(settings, start_engine), free_port()
+    given = Settings(bundle=bundle, data_dir=folder / "data", adapter="live", **settings or {})
+    app, port = create_app(given, start_engine), free_port()
     server = uvicorn.Server(uvicorn.Config(app, port=port, log_config=None, access_log=False))
     app.state.give_up = lambda: setattr(server, "should_exit", True)
     serving = asyncio.create_task(server.serve())
