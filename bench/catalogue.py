@@ -1,6 +1,6 @@
 """All experiments, by room, and the lines that they answer."""
 
-from bench import demo, faults, gpu, images, learning, models, people, serving, tested, trainer
+from bench import demo, faults, gpu, hostile, images, learning, models, people, serving, tested, trainer
 from bench.experiment import Experiment, Line
 
 EXPERIMENTS: tuple[Experiment, ...] = (
@@ -10,6 +10,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     *serving.EXPERIMENTS,
     *trainer.EXPERIMENTS,
     *faults.EXPERIMENTS,
+    *hostile.EXPERIMENTS,
     *gpu.EXPERIMENTS,
     *images.EXPERIMENTS,
     *models.EXPERIMENTS,

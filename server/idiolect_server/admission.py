@@ -41,7 +41,8 @@ class Admission:
 
     def __init__(self, capacity: Capacity, deadline_s: float, max_waiting_tokens: int | None = None) -> None:
         self._capacity, self._deadline_s = capacity, deadline_s
-        self._max_waiting_tokens = capacity.n_tokens if max_waiting_tokens is None else max_waiting_tokens
+        batch = min(capacity.n_replies * USUAL_REPLY_TOKENS, capacity.n_tokens)
+        self._max_waiting_tokens = batch if max_waiting_tokens is None else max_waiting_tokens
         self._computed: dict[object, int] = {}
         self._waiting: dict[object, int] = {}
         self._computed_tokens = self._waiting_tokens = 0

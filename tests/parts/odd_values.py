@@ -52,10 +52,21 @@ ODD_TEXTS = {
     "a digest and an odd id": b"0" * 32 + b"99999999999999999999999-x",
     "pickle": b"\x80\x04K\x01.",
 }
-STRINGS: dict[str, Write] = {
-    f"text: {name}": lambda connection, key, value=value: connection.set(key, value)
-    for name, value in ODD_TEXTS.items()
-}
+
+
+def _set(value: bytes) -> Write:
+    return lambda connection, key: connection.set(key, value)
+
+
+def _field(field: str, value: bytes) -> Write:
+    return lambda connection, key: connection.hset(key, field, value)
+
+
+def _entry(stream_id: str, value: bytes) -> Write:
+    return lambda connection, key: connection.xadd(key, {"vote": value}, id=stream_id)
+
+
+STRINGS = {f"text: {name}": _set(value) for name, value in ODD_TEXTS.items()}
 TYPES: dict[str, Write] = {
     "a list": lambda connection, key: connection.rpush(key, "a", "b"),
     "a set": lambda connection, key: connection.sadd(key, "a", "b"),
@@ -66,11 +77,7 @@ TYPES: dict[str, Write] = {
     "a sketch": lambda connection, key: connection.pfadd(key, "a"),
 }
 FIELDS = ("1-0", "7", "", "x", "99999999999999-0", "18446744073709551615-18446744073709551615", "\xff")
-HASHES: dict[str, Write] = {
-    f"field {field!r}: {name}": lambda connection, key, field=field, value=value: connection.hset(key, field, value)
-    for field in FIELDS
-    for name, value in ODD_TEXTS.items()
-}
+HASHES = {f"field {field!r}: {name}": _field(field, value) for field in FIELDS for name, value in ODD_TEXTS.items()}
 IDS = (
     "1-1",
     "1-18446744073709551615",
@@ -78,13 +85,8 @@ IDS = (
     "999999999999999-1",
     "18446744073709551615-18446744073709551615",
 )
-STREAMS: dict[str, Write] = {
-    f"entry {place}: {name}": lambda connection, key, place=place, value=value: connection.xadd(
-        key, {"vote": value}, id=place
-    )
-    for place in IDS
-    for name, value in ODD_TEXTS.items()
-} | {"an entry of two": lambda connection, key: connection.xadd(key, {"a": "b", "c": "d"})}
+STREAMS = {f"entry {place}: {name}": _entry(place, value) for place in IDS for name, value in ODD_TEXTS.items()}
+STREAMS["an entry of two"] = lambda connection, key: connection.xadd(key, {"a": "b", "c": "d"})
 SORTED: dict[str, Write] = {
     "members that are none": lambda connection, key: connection.zadd(
         key, {b"\xff": 0, "": 1e300, "*": float("inf"), "x" * 9999: float("-inf"), "gen-": 2}

@@ -9,8 +9,8 @@ import httpx
 
 from idiolect.bank import pair_id
 from idiolect_server.store import keyspace
-from idiolect_server.store.changes import CHANNEL
 from idiolect_server.store.codes import CodeTable
+from idiolect_server.store.keyspace import CHANNEL
 from idiolect_server.store.stream import parse_vote
 from tests.parts.odd_values import Place, places
 

@@ -58,11 +58,12 @@ def test_a_prompt_that_nobody_waits_for_comes_in_whatever_its_size():
             pass
 
 
-def test_the_bound_is_what_the_engine_computes_at_once_unless_it_is_set():
+def test_the_bound_is_a_batch_of_usual_replies_unless_it_is_set():
     door = Admission(SMALL, 60)
     with ExitStack() as stack:
-        for _ in range(4):
-            enter(stack, door, 500, 0)
+        for size in (500, 500, 500, 12):
+            enter(stack, door, size, 0)
+        assert door.waiting_tokens == 2 * USUAL_REPLY_TOKENS
         with pytest.raises(Overloaded):
             enter(stack, door, 1, 0)
 
