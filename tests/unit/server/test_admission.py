@@ -38,7 +38,7 @@ def test_what_the_engine_has_no_room_for_waits_and_is_bounded():
 
 
 def test_those_who_have_waited_longest_go_in_first():
-    door = Admission(SMALL, 60)
+    door = Admission(SMALL, 60, max_waiting_tokens=1000)
     first, others = ExitStack(), ExitStack()
     enter(first, door, 700, 100)
     enter(others, door, 600, 0)  # there is a place, but not for so many tokens
