@@ -8,7 +8,7 @@ OUT ?= runs/demo
 SEEDS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup model fmt check fast test demo serve train tastes first-minutes penalty own-data length-users attribute-users persona-users new-users five-answers feedback odd-values overload crashes million-users throughput first-token peers one-at-a-time host-cost engine-settings before-after cost-model ablations few-votes trainer-cost real-people served-models gpu first-hour bench evidence check-results lock docs
+.PHONY: help setup model fmt check fast test demo serve train tastes first-minutes penalty own-data length-users attribute-users persona-users new-users five-answers feedback odd-values overload crashes hostile-bundles heart million-users throughput first-token peers one-at-a-time host-cost engine-settings before-after cost-model ablations few-votes trainer-cost real-people served-models gpu first-hour bench evidence check-results lock docs
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -80,6 +80,12 @@ overload: model  ## ten times the requests that the engine can answer, for two m
 crashes: model  ## server and Redis killed at random under 10,000 votes (6 minutes)
 	@$(PY) -m bench.faults.crashes
 
+hostile-bundles: setup  ## 2,000 changed bundles: each refused in words, or read as it is (a minute)
+	@$(PY) -m bench.hostile.bundles
+
+heart: model  ## engine stopped, killed or looping, and SIGTERM during streams, 20 times in a row (half an hour)
+	@$(PY) -m bench.hostile.heart
+
 million-users: model  ## a million users in Redis and in the server: bytes, seconds, memory (half an hour)
 	@$(PY) -m bench.serving.million_users
 
@@ -120,7 +126,7 @@ trainer-cost: model  ## a million users against ten, memory, and the trainer's s
 real-people: model  ## votes of real people, reward track: global against personal; needs ../shared/data
 	@$(PY) -m bench.people.real_people
 
-served-models: model  ## tiny models of every architecture, trained and served by vLLM (quarter of an hour)
+served-models: model  ## tiny models of every architecture, trained and served by vLLM, by both injections (20 minutes)
 	@$(PY) -m bench.models.served
 
 gpu: model  ## five minutes on a GPU host: start, exactness, speed; without a GPU, every step on the CPU with a tiny model

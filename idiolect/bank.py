@@ -13,22 +13,26 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 from typing_extensions import TypedDict  # that of Python 3.11 does not say which keys are required
 
 from idiolect.errors import BundleCorrupt, BundleShapeMismatch
+from idiolect.files.document import first_fault, parse
+from idiolect.files.folder import QUESTIONS, TABLE, Folder
+from idiolect.files.tensors import read_tensors
 from idiolect.inference import Gaussian, Mixture, Prior, Simplex
 from idiolect.text import Text
 from idiolect.user_model import Array, Kind, UserModel
 from idiolect.votes import Belief, Floats, Likelihood, Votes
 
-QUESTIONS = "bank.jsonl"
-TABLE = "bank.safetensors"
 TRUST = 0.75
 """How much more a trained user's code counts than the population, before any vote after training."""
+MAX_QUESTION_BYTES = 1 << 18
+LARGEST_MARGIN = 1e6
+"""Of every number in `bank.safetensors`: nats or coordinates. Beyond it, what is inferred from votes may overflow."""
+FLATTEST = 1e-10
+"""The least share of its largest variance that a covariance may have in another direction: it is inverted."""
 
 
 class Message(TypedDict):
@@ -126,30 +130,20 @@ class Bank:
         save_file({name: np.ascontiguousarray(t, np.float64) for name, t in tensors.items()}, folder / TABLE)
 
     @classmethod
-    def read(cls, folder: Path, n_questions: int, n_coordinates: int, code_size: int) -> Self:
+    def read(cls, files: Folder, n_questions: int, n_coordinates: int, code_size: int) -> Self:
         """Read and check both files. Raises BundleCorrupt, BundleShapeMismatch; each names the file."""
-        try:
-            # Not splitlines, which also cuts at separators that JSON leaves as they are.
-            lines = (folder / QUESTIONS).read_bytes().removesuffix(b"\n").split(b"\n")
-            questions = tuple(Question.model_validate_json(line) for line in lines)
-        except (ValidationError, ValueError) as error:
-            raise BundleCorrupt(f"{QUESTIONS}: {error}") from error
-        try:
-            tensors: dict[str, NDArray[Any]] = load_file(folder / TABLE)
-        except (SafetensorError, ValueError) as error:
-            raise BundleCorrupt(f"{TABLE}: {error}") from error
-        expected = _shapes(n_questions, n_coordinates, code_size) | {"likelihood": (4,)}
-        if len({question.question_id for question in questions}) != len(questions):
-            raise BundleCorrupt(f"{QUESTIONS}: a question stands there twice")
-        if len(questions) != n_questions or {name: t.shape for name, t in tensors.items()} != expected:
-            raise BundleShapeMismatch(f"{TABLE}: does not fit {n_questions} questions and {n_coordinates} coordinates")
-        if not all(t.dtype == np.float64 and np.isfinite(t).all() for t in tensors.values()):
-            raise BundleCorrupt(f"{TABLE}: a tensor is not float64, or has a number that is not finite")
+        questions = _questions(files.read(QUESTIONS), n_questions)
+        shapes = _shapes(n_questions, n_coordinates, code_size) | {"likelihood": (4,)}
+        tensors = read_tensors(files.read(TABLE), TABLE, {name: ("F64", shape) for name, shape in shapes.items()})
+        if any(tensor.size and np.abs(tensor).max() > LARGEST_MARGIN for tensor in tensors.values()):
+            raise BundleCorrupt(f"{TABLE}: has a number beyond {LARGEST_MARGIN:g}")
         temperature, noise, blended, length_normalized = tensors.pop("likelihood").tolist()
+        if not (temperature >= 1 / LARGEST_MARGIN and 0 < noise < 1 and {blended, length_normalized} <= {0.0, 1.0}):
+            raise BundleCorrupt(f"{TABLE}: the likelihood is impossible")
         covariance = tensors["covariance"]
-        symmetric = np.allclose(covariance, covariance.T)
-        if not (temperature > 0 and 0 < noise < 1 and symmetric and np.linalg.eigvalsh(covariance)[0] > 0):
-            raise BundleCorrupt(f"{TABLE}: the likelihood or the covariance is impossible")
+        variances = np.linalg.eigvalsh(covariance)
+        if not (np.allclose(covariance, covariance.T) and variances[0] > FLATTEST * variances[-1] > 0):
+            raise BundleCorrupt(f"{TABLE}: the covariance is not symmetric, or has a direction without variance")
         flags = {"blended": bool(blended), "length_normalized": bool(length_normalized)}
         rest: dict[str, Any] = {**tensors, **flags}
         return cls(questions, likelihood=Likelihood(temperature, noise), **rest)
@@ -165,6 +159,27 @@ def population(kind: Kind, mean: Floats, covariance: Floats, blended: bool = Fal
     # The Dirichlet whose total variance is that of the trained users.
     variance = max(float(np.trace(covariance)), 1e-9)
     return Simplex(share, max(float((share * (1 - share)).sum()) / variance - 1, 0.1))
+
+
+def _questions(raw: bytearray, n_questions: int) -> tuple[Question, ...]:
+    """Raises BundleCorrupt, BundleShapeMismatch."""
+    # Not splitlines, which also cuts at separators that JSON leaves as they are.
+    content = bytes(raw).removesuffix(b"\n")
+    if content.count(b"\n") + 1 != n_questions:
+        raise BundleShapeMismatch(f"{QUESTIONS}: does not have the {n_questions} lines that the manifest says")
+    lines = content.split(b"\n")
+    if len(max(lines, key=len)) > MAX_QUESTION_BYTES:
+        raise BundleCorrupt(f"{QUESTIONS}: has a line of more than {MAX_QUESTION_BYTES} bytes")
+    try:
+        questions = tuple(
+            Question.model_validate_json(json.dumps(parse(line, f"{QUESTIONS}:{number}")))
+            for number, line in enumerate(lines, 1)
+        )
+    except ValidationError as error:
+        raise BundleCorrupt(f"{QUESTIONS}: {first_fault(error)}") from error
+    if len({question.question_id for question in questions}) != n_questions:
+        raise BundleCorrupt(f"{QUESTIONS}: a question stands there twice")
+    return questions
 
 
 def _shapes(n_questions: int, n_coordinates: int, code_size: int) -> dict[str, tuple[int, ...]]:

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from idiolect.errors import BaseModelMismatch, BundleMissing, ModelMissing
+from idiolect.files.document import brief
+from idiolect.files.folder import MANIFEST
 from idiolect.fingerprint import fingerprint, read_header
-from idiolect.manifest import MANIFEST, AcceptedCopy, BaseModelIdentity, Manifest
+from idiolect.manifest import AcceptedCopy, BaseModelIdentity, Manifest
 
 SAMPLE_BYTES = 4096
 CACHE_DIR = Path.home() / ".cache" / "idiolect"
@@ -49,14 +51,14 @@ def identify(path: Path, format_version: int = 2, cache_dir: Path | None = None)
     config_file = path / "config.json"
     if not config_file.is_file() or not any(path.glob("*.safetensors")):
         raise BundleMissing(f"{path}: not a model folder (config.json and *.safetensors)")
-    config = json.loads(config_file.read_text())
-    return BaseModelIdentity(
-        name=path.name,
-        architecture=config["architectures"][0],
-        hidden_size=config["hidden_size"],
-        vocab_size=config["vocab_size"],
-        fingerprint=_sampled(path) if format_version == 1 else fingerprint(path, cache_dir),
-    )
+    try:
+        config = json.loads(config_file.read_text())
+        known = {"architecture": config["architectures"][0]}
+        known |= {name: config[name] for name in ("hidden_size", "vocab_size")}
+    except (ValueError, LookupError, TypeError) as error:
+        raise BundleMissing(f"{config_file}: not the config of a language model: {brief(repr(error))}") from error
+    read = _sampled(path) if format_version == 1 else fingerprint(path, cache_dir)
+    return BaseModelIdentity(name=path.name, fingerprint=read, **known)
 
 
 def check_base_model(manifest: Manifest, path: Path, cache_dir: Path | None = None) -> BaseModelIdentity:
@@ -73,6 +75,10 @@ def check_base_model(manifest: Manifest, path: Path, cache_dir: Path | None = No
             hint="serve the base model that the bundle names, with its tokenizer and chat template; accept a copy with "
             "`idiolect bundle accept`, or train a bundle for this one",
         )
+    for what in ("hidden_size", "vocab_size"):
+        if getattr(found, what) != getattr(expected, what):
+            ours, theirs = getattr(expected, what), getattr(found, what)
+            raise BaseModelMismatch(f"the bundle was trained on a model with {what} {ours}, {found.name} has {theirs}")
     return found
 
 

@@ -1,39 +1,49 @@
 """Write, read and check a bundle: a folder with a manifest, user codes, the user model's basis and the weights.
 
 The format is specified in docs/bundle-format.md. Nothing here unpickles, follows links or trusts a file before its
-digest has been compared.
+digest has been compared (idiolect/files), and a bundle that is read can be served.
 """
 
-import hashlib
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
-from idiolect.bank import QUESTIONS, TABLE, Bank
-from idiolect.errors import (
-    BundleCorrupt,
-    BundleMissing,
-    BundleShapeMismatch,
-    UserCodeError,
-)
-from idiolect.manifest import (
+from idiolect.bank import Bank
+from idiolect.errors import BundleCorrupt, BundleShapeMismatch, UserCodeError
+from idiolect.files.adapter import read_adapter
+from idiolect.files.document import brief, parse
+from idiolect.files.folder import (
+    ADAPTER,
+    ADAPTER_CONFIG,
+    ADAPTER_TENSORS,
+    BASIS,
     MANIFEST,
+    MODEL,
+    MODEL_CONFIG,
+    QUESTIONS,
+    TABLE,
+    USERS,
+    Folder,
+    digest,
+    listing,
+)
+from idiolect.files.tensors import Tensors, check_weights
+from idiolect.files.users import pack_ids, read_user_model, read_users
+from idiolect.manifest import (
     AdapterWeights,
     BankShape,
     BaseModelIdentity,
     Decoding,
-    FileDigest,
     Manifest,
     MergedWeights,
     UserModelShape,
@@ -41,11 +51,6 @@ from idiolect.manifest import (
 from idiolect.prompt.layout import Layout
 from idiolect.user_model import Array, UserModel
 from idiolect.votes import Votes
-
-BASIS = "basis.safetensors"
-USERS = "users.safetensors"
-ADAPTER = "adapter"
-MODEL = "model"
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,7 @@ class Bundle:
     user_model: UserModel
     user_ids: Sequence[str]
     codes: Array
+    files: Folder
     bank: Bank | None = None
 
     @cached_property
@@ -76,33 +82,38 @@ class Bundle:
         """Every trained user's id and code."""
         yield from zip(self.user_ids, self.codes, strict=True)
 
+    def adapter(self) -> Tensors:
+        """The LoRA's matrices by PEFT's names; read, checked and compared with their digest anew.
+
+        Raises BundleError when the bundle is merged, or was changed.
+        """
+        weights = self.manifest.weights
+        if weights.kind != "adapter":
+            raise BundleCorrupt(f"{self.path}: has no adapter")
+        return read_adapter(self.files, weights.rank, weights.alpha, weights.target_modules)
+
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Read and check everything: digests, shapes, finiteness.
+        """Read and check everything: files, digests, types, shapes, numbers, and that all of them fit together.
 
         Raises BundleMissing, BundleFormatUnsupported, BundleCorrupt, BundleShapeMismatch; each names the file.
         """
         manifest = Manifest.read(path)
-        _check_files(path, manifest)
+        files = Folder(path, manifest.files)
+        _require(files, manifest)
         shape = manifest.user_model
-        basis, generic = _read_basis(path / BASIS, shape)
-        user_model = UserModel(shape.kind, basis, generic)
-        user_ids, codes = _read_users(path / USERS, shape)
-        try:
-            user_model.check(generic)
-            user_model.check(codes)
-        except UserCodeError as error:
-            raise BundleCorrupt(f"{USERS}: {error.message}") from error
-        if len(set(user_ids)) != len(user_ids):
-            raise BundleCorrupt(f"{USERS}: a user id occurs twice")
+        user_model = read_user_model(files, shape)
+        user_ids, codes = read_users(files, shape, user_model)
         bank = None
         if manifest.bank is not None:
-            bank = Bank.read(path, manifest.bank.n_questions, manifest.bank.n_coordinates, shape.code_size)
+            bank = Bank.read(files, manifest.bank.n_questions, manifest.bank.n_coordinates, shape.code_size)
             try:
                 bank.code(user_model, bank.prior(user_model).infer(Votes.none(len(bank.mean)), bank.likelihood))
             except UserCodeError as error:
                 raise BundleCorrupt(f"{TABLE}: a new user's code is impossible: {error.message}") from error
-        return cls(path, manifest, user_model, user_ids, codes, bank)
+        _check_weights(files, manifest)
+        files.verify_rest()
+        return cls(path, manifest, user_model, user_ids, codes, files, bank)
 
 
 def write_bundle(
@@ -120,7 +131,7 @@ def write_bundle(
     cluster_names: Sequence[str] | None = None,
     decoding: Decoding | None = None,
 ) -> Bundle:
-    """Write a bundle to `path`, replacing one that is there, and read it back.
+    """Write a bundle to `path`, read it back, and only then replace one that is there.
 
     `write_weights` fills the `adapter/` or `model/` folder that it is given. Everything goes to a folder beside
     `path` first, the manifest last; a crash at any point leaves the old bundle or none, never half of one.
@@ -129,13 +140,13 @@ def write_bundle(
     partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
         _save({"basis": user_model.basis, "generic_code": user_model.generic_code}, partial / BASIS)
-        _save({"codes": codes.astype(np.float32), **_pack_ids(user_ids)}, partial / USERS)
+        _save({"codes": codes.astype(np.float32), **pack_ids(user_ids)}, partial / USERS)
         if bank is not None:
             bank.write(partial)
         folder = partial / (ADAPTER if weights.kind == "adapter" else MODEL)
         folder.mkdir()
         write_weights(folder)
-        files = {name: _digest(partial / name) for name in _listing(partial)}
+        files = {name: digest(partial / name) for name in listing(partial)}
         manifest = Manifest(
             format_version=layout.format_version,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -156,16 +167,17 @@ def write_bundle(
             files=files,
         )
         manifest.write(partial)
+        written = Bundle.read(partial)
         partial.chmod(0o755)
         old = path.with_name(f".{path.name}.old")
-        shutil.rmtree(old, ignore_errors=True)
-        if path.exists():
+        _remove(old)
+        if os.path.lexists(path):
             path.rename(old)
         partial.rename(path)
-        shutil.rmtree(old, ignore_errors=True)
+        _remove(old)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return Bundle.read(path)
+    return replace(written, path=path, files=written.files.moved(path))
 
 
 def _save(tensors: dict[str, NDArray[Any]], path: Path) -> None:
@@ -173,84 +185,36 @@ def _save(tensors: dict[str, NDArray[Any]], path: Path) -> None:
     path.chmod(0o644)
 
 
-def _listing(path: Path) -> list[str]:
-    """Every file below the folder except the manifest, as sorted relative names."""
-    names = (file.relative_to(path).as_posix() for file in path.rglob("*") if not file.is_dir())
-    return sorted(name for name in names if name != MANIFEST)
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
-def _digest(path: Path) -> FileDigest:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return FileDigest(sha256=digest, n_bytes=path.stat().st_size)
-
-
-def _check_files(path: Path, manifest: Manifest) -> None:
-    found = set(_listing(path))
-    if missing := sorted(set(manifest.files) - found):
-        raise BundleMissing(f"{missing[0]}: named by the manifest, not there")
-    if extra := sorted(found - set(manifest.files)):
-        raise BundleCorrupt(f"{extra[0]}: not named by the manifest")
+def _require(files: Folder, manifest: Manifest) -> None:
+    """The files of a bundle of this kind, no more and no less. Raises BundleCorrupt."""
     bank = () if manifest.bank is None else (QUESTIONS, TABLE)
-    for required in (BASIS, USERS, *bank):
-        if required not in manifest.files:
-            raise BundleCorrupt(f"{MANIFEST}: names no {required}")
-    for name, expected in manifest.files.items():
-        if (path / name).is_symlink() or _digest(path / name) != expected:
-            raise BundleCorrupt(f"{name}: differs from its digest", hint="copy the bundle again")
+    if manifest.weights.kind == "adapter":
+        return files.require((BASIS, USERS, *bank, ADAPTER_CONFIG, ADAPTER_TENSORS))
+    model = files.names(MODEL)
+    if not any(name.endswith(".safetensors") for name in model):
+        raise BundleCorrupt(f"{MANIFEST}: names no weights in {MODEL}/")
+    files.require((BASIS, USERS, *bank, MODEL_CONFIG), model)
 
 
-def _load(path: Path, expected: dict[str, tuple[type[np.generic], tuple[int, ...]]]) -> dict[str, NDArray[Any]]:
-    """Tensors of a file, which must be exactly the expected ones; a length of -1 fits any."""
-    try:
-        tensors: dict[str, NDArray[Any]] = load_file(path)
-    except (SafetensorError, ValueError) as error:
-        raise BundleCorrupt(f"{path.name}: {error}") from error
-    if set(tensors) != set(expected):
-        raise BundleShapeMismatch(f"{path.name}: holds {sorted(tensors)}, expected {sorted(expected)}")
-    for name, (dtype, shape) in expected.items():
-        tensor = tensors[name]
-        fits = len(tensor.shape) == len(shape) and all(w in (-1, g) for w, g in zip(shape, tensor.shape, strict=True))
-        if tensor.dtype != dtype or not fits:
-            raise BundleShapeMismatch(f"{path.name}: {name} is {tensor.dtype}{tensor.shape}, expected {shape}")
-        if tensor.dtype == np.float32 and not np.isfinite(tensor).all():
-            raise BundleCorrupt(f"{path.name}: {name} has a number that is not finite")
-    return tensors
-
-
-def _read_basis(path: Path, shape: UserModelShape) -> tuple[Array, Array]:
-    tokens = (shape.n_user_tokens, shape.hidden_size)
-    basis = {
-        "individual": tokens,
-        "cluster": (shape.code_size, *tokens),
-        "low_rank": (1 + shape.code_size, *tokens),
-    }[shape.kind]
-    if shape.kind == "individual" and shape.code_size != shape.n_user_tokens * shape.hidden_size:
-        raise BundleShapeMismatch(f"{MANIFEST}: code_size of an individual model must be n_user_tokens * hidden_size")
-    tensors = _load(path, {"basis": (np.float32, basis), "generic_code": (np.float32, (shape.code_size,))})
-    return tensors["basis"], tensors["generic_code"]
-
-
-def _pack_ids(user_ids: Sequence[str]) -> dict[str, NDArray[Any]]:
-    encoded = [user_id.encode() for user_id in user_ids]
-    offsets = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
-    return {"id_bytes": np.array(bytearray(b"".join(encoded)), np.uint8), "id_offsets": offsets}
-
-
-def _read_users(path: Path, shape: UserModelShape) -> tuple[list[str], Array]:
-    tensors = _load(
-        path,
-        {
-            "codes": (np.float32, (shape.n_users, shape.code_size)),
-            "id_bytes": (np.uint8, (-1,)),
-            "id_offsets": (np.int64, (shape.n_users + 1,)),
-        },
-    )
-    offsets, blob = tensors["id_offsets"], tensors["id_bytes"].tobytes()
-    if offsets[0] != 0 or offsets[-1] != len(blob) or (np.diff(offsets) <= 0).any():
-        raise BundleCorrupt(f"{path.name}: id_offsets do not cut id_bytes into names")
-    try:
-        ids = [blob[a:b].decode() for a, b in pairwise(offsets)]
-    except UnicodeDecodeError as error:
-        raise BundleCorrupt(f"{path.name}: a user id is not UTF-8") from error
-    return ids, tensors["codes"]
+def _check_weights(files: Folder, manifest: Manifest) -> None:
+    """The adapter, or the whole model. Raises BundleCorrupt, BundleShapeMismatch."""
+    weights, base = manifest.weights, manifest.base_model
+    if weights.kind == "adapter":
+        read_adapter(files, weights.rank, weights.alpha, weights.target_modules)
+        return
+    config = parse(files.read(MODEL_CONFIG), MODEL_CONFIG)
+    for name in ("hidden_size", "vocab_size"):
+        if config.get(name) != getattr(base, name):
+            found = brief(str(config.get(name)))
+            raise BundleShapeMismatch(f"{MODEL_CONFIG}: {name} is {found}, the manifest has {getattr(base, name)}")
+    for name in files.names(MODEL):
+        if name.endswith(".safetensors"):
+            with files.verified(name) as file:
+                check_weights(file, name)

@@ -3,62 +3,105 @@
 import hashlib
 import json
 import os
+import re
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from idiolect.errors import BundleCorrupt, BundleFormatUnsupported, BundleMissing
+from idiolect.files.document import brief, first_fault, parse
+from idiolect.files.folder import MANIFEST, MAX_FILES, Digest, FileDigest, open_regular, read_open
 from idiolect.prompt.layout import Layout
+from idiolect.text import is_printable
 from idiolect.user_model import Kind
 
-MANIFEST = "manifest.json"
 MAX_MANIFEST_BYTES = 1 << 20
+MAX_TRAINING_BYTES = 1 << 18
+MAX_RANK = 512
+"""That vLLM serves."""
 FORMAT_VERSIONS = (1, 2)
 """1: user tokens go before an anchor, in token ids. 2: before what opens a user turn; the end of a reply is stated."""
 OPTIONAL = ("bank", "cluster_names", "decoding", "also_serves")
 
-ClusterName = Annotated[str, StringConstraints(min_length=1, max_length=64)]
-Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+def _one_line(text: str) -> str:
+    if not is_printable(text) or len(text.splitlines()) > 1:
+        raise ValueError("control characters and line breaks are not allowed")
+    return text
+
+
+ClusterName = Annotated[str, StringConstraints(min_length=1, max_length=64), AfterValidator(_one_line)]
+Name = Annotated[str, StringConstraints(max_length=256), AfterValidator(_one_line)]
+
+
+def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(names)) != len(names):
+        raise ValueError("a module is named twice")
+    return names
+
+
+MODULE_NAME = re.compile(r"[A-Za-z0-9_.]{1,128}")
+Modules = Annotated[tuple[str, ...], Field(min_length=1, max_length=64), AfterValidator(_distinct)]
+"""Which linear layers have a LoRA; the trainer says which names there are."""
+MAX_ALPHA = 1_000_000
+Size = Annotated[int, Field(ge=1, le=1 << 31)]
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?$")]
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class BaseModelIdentity(_Strict):
     """The model that the bundle was trained on. `fingerprint` is what is compared; the rest is for people."""
 
-    name: str
-    architecture: str
-    hidden_size: int = Field(ge=1)
-    vocab_size: int = Field(ge=1)
+    name: Name
+    architecture: Name
+    hidden_size: Size
+    vocab_size: Size
     fingerprint: Digest
 
 
 class AcceptedCopy(_Strict):
     """Another form of the base model, such as a quantized one, that somebody has decided may serve the bundle."""
 
-    name: str
+    name: Name
     fingerprint: Digest
 
 
 class UserModelShape(_Strict):
     kind: Kind
     n_user_tokens: int = Field(ge=1, le=64)
-    hidden_size: int = Field(ge=1)
-    code_size: int = Field(ge=1)
-    n_users: int = Field(ge=0)
+    hidden_size: Size
+    code_size: Size
+    n_users: int = Field(ge=0, le=1 << 31)
 
 
 class AdapterWeights(_Strict):
     """The LoRA as a PEFT folder `adapter/`, to be served beside or merged into the base model."""
 
     kind: Literal["adapter"] = "adapter"
-    rank: int = Field(ge=1)
-    alpha: float = Field(gt=0)
-    target_modules: tuple[str, ...] = Field(min_length=1)
+    rank: int = Field(ge=1, le=MAX_RANK)
+    alpha: float = Field(gt=0, le=MAX_ALPHA)
+    target_modules: Modules
+
+    @field_validator("target_modules")
+    @classmethod
+    def _are_names(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if odd := [name for name in names if not MODULE_NAME.fullmatch(name)]:
+            raise ValueError(f"{brief(odd[0])} is no name of a module")
+        return names
 
 
 class MergedWeights(_Strict):
@@ -70,8 +113,8 @@ class MergedWeights(_Strict):
 class BankShape(_Strict):
     """The question bank: `bank.jsonl` and `bank.safetensors`."""
 
-    n_questions: int = Field(ge=1)
-    n_coordinates: int = Field(ge=1)
+    n_questions: int = Field(ge=1, le=4096)
+    n_coordinates: int = Field(ge=1, le=1024)
 
 
 class Decoding(_Strict):
@@ -81,16 +124,11 @@ class Decoding(_Strict):
     """Subtracted from a token's logit for each time that the reply has it already (as in OpenAI's API)."""
 
 
-class FileDigest(_Strict):
-    sha256: Digest
-    n_bytes: int = Field(ge=0)
-
-
 class Manifest(_Strict):
     """docs/bundle-format.md says what each field MUST hold."""
 
     format_version: Literal[1, 2]
-    created: str
+    created: Annotated[str, StringConstraints(max_length=64)]
     base_model: BaseModelIdentity
     user_model: UserModelShape
     layout: Layout
@@ -99,10 +137,23 @@ class Manifest(_Strict):
     cluster_names: tuple[ClusterName, ...] | None = None
     """What people call each of the K clusters; of cluster models only."""
     decoding: Decoding | None = None
-    also_serves: tuple[AcceptedCopy, ...] | None = None
+    also_serves: tuple[AcceptedCopy, ...] | None = Field(default=None, max_length=256)
     """Copies of the base model that may serve the bundle although their bytes differ."""
     training: dict[str, Any]
-    files: dict[FileName, FileDigest]
+    files: dict[FileName, FileDigest] = Field(max_length=MAX_FILES)
+
+    @field_validator("created")
+    @classmethod
+    def _is_a_time(cls, text: str) -> str:
+        datetime.fromisoformat(text)
+        return text
+
+    @field_validator("training")
+    @classmethod
+    def _is_bounded(cls, run: dict[str, Any]) -> dict[str, Any]:
+        if len(json.dumps(run)) > MAX_TRAINING_BYTES:
+            raise ValueError(f"larger than {MAX_TRAINING_BYTES} bytes")
+        return run
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -112,6 +163,14 @@ class Manifest(_Strict):
         n_clusters = self.user_model.code_size if self.user_model.kind == "cluster" else 0
         if names is not None and not len(names) == len(set(names)) == n_clusters:
             raise ValueError("cluster_names: want one distinct name for each cluster of a cluster model")
+        ours, theirs = self.user_model.hidden_size, self.base_model.hidden_size
+        if ours != theirs:
+            raise ValueError(f"user_model.hidden_size is {ours}, base_model.hidden_size is {theirs}")
+        placed = (*(self.layout.anchor or ()), self.layout.bos_id, self.layout.end_id)
+        if not all(0 <= token < self.base_model.vocab_size for token in placed if token is not None):
+            raise ValueError(f"layout: has a token that is not in the vocabulary of {self.base_model.vocab_size}")
+        if not is_printable(self.layout.opening or ""):
+            raise ValueError("layout: opening has control characters")
         return self
 
     @classmethod
@@ -120,17 +179,11 @@ class Manifest(_Strict):
 
         Raises BundleMissing, BundleFormatUnsupported, BundleCorrupt.
         """
-        file = folder / MANIFEST
-        if not file.is_file():
-            raise BundleMissing(f"{file}: no such file", hint="a bundle without a manifest was never finished")
-        if file.stat().st_size > MAX_MANIFEST_BYTES:
-            raise BundleCorrupt(f"{MANIFEST}: larger than {MAX_MANIFEST_BYTES} bytes")
         try:
-            values = json.loads(file.read_bytes())
-        except ValueError as error:
-            raise BundleCorrupt(f"{MANIFEST}: not JSON: {error}") from error
-        if not isinstance(values, dict):
-            raise BundleCorrupt(f"{MANIFEST}: not a JSON object")
+            with open_regular(folder / MANIFEST, str(folder / MANIFEST)) as file:
+                values = parse(read_open(file, MANIFEST, MAX_MANIFEST_BYTES), MANIFEST)
+        except BundleMissing as error:
+            raise BundleMissing(error.message, hint="a bundle without a manifest was never finished") from error
         version = values.get("format_version")
         if isinstance(version, int) and version not in FORMAT_VERSIONS:
             raise BundleFormatUnsupported(
@@ -139,9 +192,9 @@ class Manifest(_Strict):
             )
         digest, bundle_id = values.pop("digest", None), values.pop("bundle_id", None)
         try:
-            manifest = cls.model_validate(values)
+            manifest = cls.model_validate_json(json.dumps(values))  # strict, but for arrays, which JSON has for tuples
         except ValidationError as error:
-            raise BundleCorrupt(f"{MANIFEST}: {error}") from error
+            raise BundleCorrupt(f"{MANIFEST}: {first_fault(error)}") from error
         if digest != manifest.digest:
             raise BundleCorrupt(f"{MANIFEST}: differs from its digest", hint="copy the bundle again")
         if bundle_id != manifest.bundle_id:

@@ -7,11 +7,24 @@ from typing import Annotated
 from pydantic import AfterValidator, StringConstraints
 
 MAX_USER_ID_CHARS = 256
+CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+"""Control characters (Unicode's category Cc), tab and line breaks apart: they carry nothing and break prompts."""
 
 
 def is_printable(text: str) -> bool:
-    """Whether there is no control character in it, tab and line breaks apart: they carry nothing and break prompts."""
-    return not any(unicodedata.category(char) == "Cc" and char not in "\t\n\r" for char in text)
+    """Whether there is no control character in it: the rule for texts on their way in, to train and to be served."""
+    return CONTROL.search(text) is None
+
+
+def printable(text: str) -> str:
+    """The text without control characters: the same rule for what a model writes, whose tokens may be any bytes.
+
+    Each character is judged alone, so pieces of a text are cleaned one by one.
+
+    >>> printable("page 1\\fpage\\t2")
+    'page 1page\\t2'
+    """
+    return CONTROL.sub("", text)
 
 
 def _printable(text: str) -> str:
@@ -33,8 +46,16 @@ def _one_line(text: str) -> str:
     return text
 
 
+_NORMALISED = re.compile(r"(?:^|[/\\])(?:\.|%2e){0,2}(?:[/\\]|$)", re.IGNORECASE)
+"""Segments that are empty, `.` or `..`, also as browsers read them (RFC 3986, 5.2.4, and the WHATWG's URL standard)."""
+
+
 def _addressable(user_id: str) -> str:
-    """A user id may hold slashes, but not look like the path of something that a user has."""
+    """A user id may hold slashes, but not look like the path of something that a user has, nor like one that clients
+    and proxies shorten: `x/../victim` would arrive as `victim`.
+    """
+    if _NORMALISED.search(user_id):
+        raise ValueError("a user id cannot have empty segments, or the segments . and .., between slashes")
     if re.search(r"/(question|profile|votes/[^/]*)$", user_id):
         raise ValueError("a user id cannot end in /question, /profile or /votes/...")
     return user_id

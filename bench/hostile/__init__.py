@@ -1,8 +1,48 @@
-"""What hostile callers, odd values in Redis and too much work do."""
+"""What hostile callers, hostile files and bad luck do."""
 
 from bench.experiment import Experiment, Line, at_least, at_most
 
 EXPERIMENTS = (
+    Experiment(
+        "hostile-bundles",
+        "make hostile-bundles",
+        (
+            Line(
+                "H4-bundles",
+                "Is a changed bundle ever anything but refused in words, or read as it is?",
+                (
+                    at_least("mutants", 2000),
+                    at_most("other_outcomes", 0),
+                    at_most("large_not_refused", 0),
+                    at_most("slowest_s", 1),
+                ),
+            ),
+        ),
+        minutes=1,
+        module="bench.hostile.bundles",
+    ),
+    Experiment(
+        "heart",
+        "make heart",
+        (
+            Line(
+                "H3",
+                "Is an engine that hangs or dies noticed and replaced, and do streams end whole or with a reason?",
+                (
+                    at_least("rounds", 20),
+                    at_least("exit_status_1", 20),
+                    at_least("back", 20),
+                    at_most("not_ready_s/*", 10),
+                    at_most("gone_s/*", 60),
+                    at_most("without_a_reason", 0),
+                    at_most("sigterm/*/without_a_reason", 0),
+                    at_most("sigterm/*/beyond_their_time_s", 2),
+                ),
+            ),
+        ),
+        minutes=20,
+        module="bench.hostile.heart",
+    ),
     Experiment(
         "odd-values",
         "make odd-values",

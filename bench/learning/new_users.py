@@ -28,6 +28,7 @@ from bench.learning import attribute_users, persona_users
 from bench.learning.length_users import first_sentences, write_lines
 from bench.results import provenance, record
 from idiolect.bank import Bank
+from idiolect.files.folder import Folder
 from idiolect.inference import Gaussian, Mixture, Simplex, next_question
 from idiolect.learning import DAY_MS, LEAST_GAIN, GivenVote, ask, believed, know
 from idiolect.user_model import UserModel
@@ -86,13 +87,14 @@ def build(name: str, run: RunConfig, folder: Path, bank: Path, test: Path, kind:
     kept = RUNS / f"{name}-{hashlib.sha256(contents).hexdigest()[:12]}"
     try:
         # What is measured once is kept: margins take minutes, and what follows does not ask the model.
-        built = Bank.read(kept, *json.loads((kept / "shape.json").read_text()))
+        shape = json.loads(kept.with_suffix(".json").read_text())
+        built = Bank.read(Folder.as_it_is(kept), *shape)
     except OSError:
         built = build_bank(asking, policy, user_rows)
         kept.mkdir(parents=True, exist_ok=True)
         built.write(kept)
         shape = [len(built.questions), len(built.mean), built.directions.shape[1]]
-        (kept / "shape.json").write_text(json.dumps(shape))
+        kept.with_suffix(".json").write_text(json.dumps(shape))
     users = sorted(user_rows)
     kinds = sorted({kind(user) for user in users})
     trained = {

@@ -9,11 +9,11 @@ EXPERIMENTS = (
         (
             Line(
                 "M2",
-                "Does vLLM serve what was trained, for every architecture?",
-                (at_least("served", 12), at_most("difference_nats/*/*", 1e-3)),
+                "Is what was trained served, for every architecture, adapter live and merged, by both injections?",
+                (at_least("served", 12), at_most("difference_nats/*/*", 1e-3), at_most("failed", 0)),
             ),
         ),
-        minutes=15,
+        minutes=20,
         module="bench.models.served",
     ),
 )

@@ -4,15 +4,18 @@ A tokenizer is one of transformers', which this package does not import. Rendere
 every version of transformers gives a plain list, and a server can encode long texts elsewhere.
 """
 
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from threading import Lock
 from typing import Any
+from unicodedata import normalize
 
+from idiolect.prompt.end_mark import bare_reply, without_mark
 from idiolect.prompt.layout import Layout
 
 Messages = Sequence[Mapping[str, Any]]
-HEADS = 256
-"""System prompts whose number of tokens is kept."""
+HEADS, HEAD_TOKENS = 256, 1 << 20
+"""System prompts whose tokens are kept, and tokens of all of them together: 40 MB."""
 
 
 def render(messages: Messages, tokenizer: Any) -> str:
@@ -46,12 +49,12 @@ def place_text(text: str, messages: Messages, layout: Layout, tokenizer: Any) ->
 
 def offset(ids: Sequence[int], text: str, messages: Messages, layout: Layout, tokenizer: Any) -> int:
     """How many of the token ids of a rendered conversation stand before the user tokens. Raises LayoutError."""
-    if layout.placement == "after_bos" or not any(message["role"] == "user" for message in messages):
-        return layout.at_start(ids)
-    if layout.anchor is not None:
-        return layout.offset(ids)
+    known = known_offset(ids, text, messages, layout, tokenizer)
+    if known is not None:
+        return known
     start = layout.start(text, messages)
-    head = _head_ids(text[:start], tokenizer)
+    head = tuple(encode(text[:start], tokenizer))
+    _heads.keep((text[:start], tokenizer), head)
     if tuple(ids[: len(head)]) == head:
         return len(head)
     # A token spans the place, or the tokenizer writes the same text otherwise in context: before that token.
@@ -59,9 +62,40 @@ def offset(ids: Sequence[int], text: str, messages: Messages, layout: Layout, to
     return len(head) if found is None else int(found)
 
 
-@lru_cache(HEADS)
-def _head_ids(head: str, tokenizer: Any) -> tuple[int, ...]:
-    return tuple(encode(head, tokenizer))
+def known_offset(ids: Sequence[int], text: str, messages: Messages, layout: Layout, tokenizer: Any) -> int | None:
+    """As `offset` where nothing has to be encoded for it: by tokens alone, or behind a head that came before.
+
+    None where something has to.
+    """
+    if layout.placement == "after_bos" or not any(message["role"] == "user" for message in messages):
+        return layout.at_start(ids)
+    if layout.anchor is not None:
+        return layout.offset(ids)
+    head = _heads.get((text[: layout.start(text, messages)], tokenizer))
+    return None if head is None or tuple(ids[: len(head)]) != head else len(head)
+
+
+class _Heads:
+    """Token ids of what stood before user tokens, by text and tokenizer: the last ones, for any thread."""
+
+    def __init__(self) -> None:
+        self._ids: OrderedDict[tuple[str, Any], tuple[int, ...]] = OrderedDict()
+        self._lock = Lock()
+
+    def get(self, key: tuple[str, Any]) -> tuple[int, ...] | None:
+        with self._lock:
+            if key in self._ids:
+                self._ids.move_to_end(key)
+            return self._ids.get(key)
+
+    def keep(self, key: tuple[str, Any], ids: tuple[int, ...]) -> None:
+        with self._lock:
+            self._ids[key] = ids
+            while len(self._ids) > HEADS or sum(map(len, self._ids.values())) > HEAD_TOKENS:
+                self._ids.popitem(last=False)
+
+
+_heads = _Heads()
 
 
 def reply_ids(reply: str, layout: Layout, tokenizer: Any) -> list[int]:
@@ -69,9 +103,18 @@ def reply_ids(reply: str, layout: Layout, tokenizer: Any) -> list[int]:
     return [*encode(reply, tokenizer), end_id(layout, tokenizer)]
 
 
-def scored_ids(reply: str, layout: Layout, tokenizer: Any) -> list[int]:
-    """The token ids of a reply that its margins are of: those that training would see."""
-    return reply_ids(reply, layout, tokenizer)[: layout.max_reply_tokens]
+def scored_ids(reply: str, marks: Sequence[str], layout: Layout, tokenizer: Any) -> list[int]:
+    """The token ids of a reply that its margins are of: those that training would see. `marks` are its end_marks.
+
+    Raises ValueError when the reply is nothing but such a mark.
+    """
+    return reply_ids(bare_reply(reply, marks), layout, tokenizer)[: layout.max_reply_tokens]
+
+
+def are_equal(one: str, other: str, marks: Sequence[str], one_ids: Sequence[int], other_ids: Sequence[int]) -> bool:
+    """Whether two replies, and what training would see of their tokens, leave nothing to prefer."""
+    first, second = (normalize("NFC", without_mark(reply, marks)) for reply in (one, other))
+    return first == second or tuple(one_ids) == tuple(other_ids)
 
 
 def stop_ids(end_id: int | None, tokenizer: Any) -> list[int]:

@@ -35,7 +35,7 @@ class Layout(BaseModel):
     placement: Placement
     anchor: tuple[int, ...] | None = Field(default=None, min_length=1, max_length=64, strict=False)
     """Of bundles of format 1: the tokens that open a user turn."""
-    bos_id: int | None = None
+    bos_id: int | None = Field(default=None, ge=0)
     opening: str | None = Field(default=None, min_length=1, max_length=256)
     """What the chat template writes before a user's words, without white space around it."""
     folds_system: bool | None = None

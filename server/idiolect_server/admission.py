@@ -10,9 +10,8 @@ import asyncio
 import math
 import time
 from collections.abc import AsyncGenerator, Generator
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
 
 from idiolect_server import metrics
 from idiolect_server.errors import DeadlineExceeded, Overloaded
@@ -25,7 +24,6 @@ SPEED_S = 5.0
 """How long the engine's speed is measured."""
 LONGEST_RETRY_S = 60
 _REPLIES, _SCORES = metrics.REQUESTS.labels("reply"), metrics.REQUESTS.labels("score")
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -131,26 +129,6 @@ async def until(deadline: float) -> AsyncGenerator[None, None]:
         if timeout.expired():
             raise exceeded() from None
         raise
-
-
-async def each_until(deadline: float, pieces: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
-    """The pieces that come before the deadline. Raises DeadlineExceeded then, and closes their source in any case.
-
-    The time in which nobody asks for a piece is not cut short: whoever does then is told.
-    """
-    async with aclosing(pieces):
-        while True:
-            timeout = asyncio.timeout_at(deadline)
-            try:
-                async with timeout:
-                    piece = await anext(pieces)
-            except StopAsyncIteration:
-                return
-            except TimeoutError:
-                if timeout.expired():
-                    raise exceeded() from None
-                raise
-            yield piece
 
 
 def exceeded() -> DeadlineExceeded:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncGenerator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -12,8 +12,9 @@ from starlette.exceptions import HTTPException
 
 from idiolect import __version__
 from idiolect.errors import IdiolectError
-from idiolect_server.access import Access
-from idiolect_server.errors import NotFound, RequestError, body, first_problem, headers, status
+from idiolect_server.door.access import Access
+from idiolect_server.door.closing import Closing
+from idiolect_server.errors import NotFound, NotReady, RequestError, body, first_problem, headers, status
 from idiolect_server.giving_back import GivingBack
 from idiolect_server.metrics import ERRORS
 from idiolect_server.routes import feedback, generate, health, metrics, openai, users
@@ -22,8 +23,6 @@ from idiolect_server.serving import Serving, StartEngine, start, start_vllm_engi
 from idiolect_server.settings import Settings
 
 log = logging.getLogger(__name__)
-
-ENGINE_WATCH_S = 1.0
 
 
 def create_app(settings: Settings, start_engine: StartEngine = start_vllm_engine) -> FastAPI:
@@ -35,12 +34,15 @@ def create_app(settings: Settings, start_engine: StartEngine = start_vllm_engine
         running = asyncio.create_task(_run(app, start(settings, start_engine), stop))
         yield
         stop.set()
-        await running
+        if app.state.serving is None:
+            running.cancel()  # nobody waits for the rest of the start
+        with suppress(asyncio.CancelledError):
+            await running
 
-    app = FastAPI(title="Idiolect", version=__version__, lifespan=lifespan)
+    # No redirects to paths without a slash at the end: they would lead to whatever host the caller has named.
+    app = FastAPI(title="Idiolect", version=__version__, lifespan=lifespan, redirect_slashes=False)
     app.state.serving = None
-    app.state.failed = False
-    app.state.give_up = lambda: None  # whoever runs the app says how it is stopped
+    app.state.closing = Closing(settings.drain_s)
     for module in (generate, feedback, users, openai, server_status, health, metrics):
         app.include_router(module.router)
     app.add_exception_handler(IdiolectError, _answer_error)
@@ -48,37 +50,34 @@ def create_app(settings: Settings, start_engine: StartEngine = start_vllm_engine
     app.add_exception_handler(HTTPException, _answer_http)
     app.add_exception_handler(Exception, _answer_unexpected)
     app.add_middleware(GivingBack)
-    app.add_middleware(Access, key_digests=settings.api_keys, max_body_bytes=settings.max_body_bytes)
+    app.add_middleware(
+        Access, key_digests=settings.api_keys, max_body_bytes=settings.max_body_bytes, closing=app.state.closing
+    )
     return app
 
 
 async def _run(app: FastAPI, starting: AbstractAsyncContextManager[Serving], stop: asyncio.Event) -> None:
-    """Keep everything running until told to stop; an engine that cannot start or dies takes the process with it.
+    """Keep everything running until told to stop; an engine that cannot start, dies or hangs takes the process with it.
 
     vLLM's engine does not come back within a process, so the supervisor has to start a new one.
     """
+    closing: Closing = app.state.closing
     async with AsyncExitStack() as stack:
         try:
             live = await stack.enter_async_context(starting)
         except Exception as error:
             log.error("cannot start: %s", error, exc_info=not isinstance(error, IdiolectError))
-            _give_up(app)
+            closing.begin(NotReady("the server could not start"), failed=True)
             return
         app.state.serving = live
-        while not stop.is_set():
-            try:
-                await asyncio.wait_for(stop.wait(), ENGINE_WATCH_S)
-            except TimeoutError:
-                if not live.engine.alive:
-                    log.error("the engine has died")
-                    _give_up(app)
-                    break
+        watching, stopping = asyncio.ensure_future(live.heart.watch()), asyncio.ensure_future(stop.wait())
+        await asyncio.wait((watching, stopping), return_when=asyncio.FIRST_COMPLETED)
+        if watching.done():
+            log.error("%s", watching.result().message)
+            closing.begin(watching.result(), failed=True)
+            await stopping  # requests still use what is here, to say so
+        watching.cancel()
         app.state.serving = None
-
-
-def _give_up(app: FastAPI) -> None:
-    app.state.failed = True
-    app.state.give_up()
 
 
 async def _answer_error(request: Request, error: Exception) -> JSONResponse:

@@ -19,9 +19,28 @@ class PromptTooLong(RequestError):
 
 
 class BodyTooLarge(RequestError):
-    """The request body exceeds IDIOLECT_MAX_BODY_BYTES."""
+    """The request body exceeds what this route takes."""
 
     code = "body_too_large"
+
+
+class HeadersTooLarge(RequestError):
+    """The headers of the request exceed 64 KiB."""
+
+    code = "headers_too_large"
+
+
+class RequestTimeout(RequestError):
+    """Headers and body were not there after ten seconds."""
+
+    code = "request_timeout"
+    retryable = True
+
+
+class UnknownHost(RequestError):
+    """Without keys, only requests to the names of this machine are answered: another may be a web page's trick."""
+
+    code = "unknown_host"
 
 
 class NotFound(RequestError):
@@ -127,6 +146,13 @@ class NotReady(IdiolectError):
     retryable = True
 
 
+class Stopping(IdiolectError):
+    """The server is being stopped: it takes no requests, or could not finish this one in time."""
+
+    code = "stopping"
+    retryable = True
+
+
 class EngineDead(IdiolectError):
     """The engine has stopped; the process exits so that its supervisor starts a new one."""
 
@@ -140,6 +166,18 @@ class GenerationFailed(IdiolectError):
     code = "generation_failed"
 
 
+class BundleUnservable(BundleError):
+    """The engine is up and gives no sound reply with this bundle. The message says what was seen."""
+
+    code = "bundle_unservable"
+
+
+class BundleServed(IdiolectError):
+    """The bundle is being served already."""
+
+    code = "bundle_served"
+
+
 class SettingsError(IdiolectError):
     """The server cannot start as configured."""
 
@@ -150,6 +188,9 @@ STATUS: dict[type[IdiolectError], int] = {
     RequestError: 422,
     PromptTooLong: 413,
     BodyTooLarge: 413,
+    HeadersTooLarge: 431,
+    RequestTimeout: 408,
+    UnknownHost: 421,
     NotFound: 404,
     UnknownGeneration: 404,
     UnknownQuestion: 404,
@@ -162,11 +203,13 @@ STATUS: dict[type[IdiolectError], int] = {
     VoteTooLarge: 413,
     TooManyVotes: 429,
     StoreError: 500,
+    BundleServed: 409,
     StoreUnavailable: 503,
     StoreFull: 507,
     Overloaded: 429,
     DeadlineExceeded: 504,
     NotReady: 503,
+    Stopping: 503,
     EngineDead: 503,
     SettingsError: 500,
     IdiolectError: 500,

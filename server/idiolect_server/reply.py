@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
-from idiolect_server.admission import each_until
+from idiolect.text import printable
 from idiolect_server.engine.base import Chunk, Sampling
 from idiolect_server.errors import StoreError
 from idiolect_server.prompt import Placed
@@ -57,13 +57,14 @@ class Reply:
         chunks = self.live.engine.generate(
             self.placed, self.sampling, self.id, adapter=self.release.adapter, stream=stream
         )
-        async with aclosing(each_until(self.deadline, chunks)) as chunks:
+        async with aclosing(chunks):
             async for chunk in chunks:
-                self.text += chunk.text
+                text = printable(chunk.text)  # it may come back, in a vote or in a history
+                self.text += text
                 self.n_tokens += len(chunk.token_ids)
                 self.last = chunk
-                if chunk.text:
-                    yield chunk.text
+                if text:
+                    yield text
         if self.finished:
             await self._remember()
 

@@ -1,26 +1,41 @@
 """Read the settings, serve until stopped, and tell the supervisor by the exit status how it ended."""
 
 import logging
+import os
 import sys
-
-import uvicorn
+import threading
+import time
 
 from idiolect_server.app import create_app
+from idiolect_server.door.closing import Closing
+from idiolect_server.door.server import Server, kill_engine, n_connections
 from idiolect_server.scratch import scratch
 from idiolect_server.settings import Settings
 
+log = logging.getLogger(__name__)
+
+LAST_RESORT_S = 8.0
+"""After running requests have had their time: a thread that nothing can cancel must not hold the process."""
+
 
 def serve() -> None:
-    """Raises SettingsError. Exits with 1 when the engine could not start or has died."""
+    """Raises SettingsError. Exits with 1 when the engine could not start, has died or hangs."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     settings = Settings.read()
     app = create_app(settings)
-    # No access log: paths hold user ids, and an erased user must not be found in a log.
-    config = uvicorn.Config(app, host=settings.host, port=settings.port, log_config=None, access_log=False)
-    server = uvicorn.Server(config)
-    # Asked to stop, not signalled: uvicorn would pass a signal on, and the exit status would not say that we failed.
-    app.state.give_up = lambda: setattr(server, "should_exit", True)
+    closing: Closing = app.state.closing
+    threading.Thread(target=_end_at_last, args=(closing,), name="last-resort", daemon=True).start()
     with scratch():
-        server.run()
-    if app.state.failed:
+        Server(app, settings.host, settings.port, n_connections()).run()
+    if closing.failed:
         sys.exit(1)
+
+
+def _end_at_last(closing: Closing) -> None:
+    """End the process when it does not end by itself: engine and Redis end with it, and no vote is lost by that."""
+    closing.begun.wait()
+    while time.monotonic() < closing.until_s + LAST_RESORT_S:
+        time.sleep(0.2)
+    log.error("the server did not close by itself")
+    kill_engine()
+    os._exit(1)

@@ -11,6 +11,7 @@ from fastapi import FastAPI, Request
 
 from idiolect_server.admission import Admission
 from idiolect_server.engine.base import Engine, EngineConfig
+from idiolect_server.engine.heart import Heart
 from idiolect_server.errors import NotReady, SettingsError, StoreDenied, StoreError, StoreUnavailable
 from idiolect_server.giving_back import give_back_after
 from idiolect_server.releases.prepare import prepare
@@ -36,6 +37,7 @@ class Serving:
     store: Store
     releases: Releases
     admission: Admission
+    heart: Heart
 
 
 def serving(app: FastAPI) -> Serving:
@@ -105,6 +107,7 @@ async def start(settings: Settings, start_engine: StartEngine = start_vllm_engin
             )
         )
         stack.callback(engine.close)
+        prepared.loaded.check_unchanged()
         admission = Admission(engine.capacity, settings.deadline_s, settings.max_waiting_tokens)
         releases = Releases(store, engine, admission)
         stack.push_async_callback(releases.close)
@@ -113,7 +116,7 @@ async def start(settings: Settings, start_engine: StartEngine = start_vllm_engin
         gc.collect()
         gc.freeze()
         stack.callback(gc.unfreeze)
-        yield Serving(engine, store, releases, admission)
+        yield Serving(engine, store, releases, admission, Heart(engine, settings.stall_s))
 
 
 async def _store(settings: Settings, stack: AsyncExitStack) -> Store:

@@ -71,7 +71,13 @@ class Settings(BaseSettings):
     deadline_s: float = Field(default=600.0, gt=0, allow_inf_nan=False)
     """Seconds in which a reply must be finished; then it is given up, and answered 504."""
     max_body_bytes: int = Field(default=1 << 20, ge=1024)
-    """Largest request body."""
+    """Largest request body of /generate and /v1/chat/completions; all others take at most 64 KiB."""
+    drain_s: float = Field(default=30, ge=0, le=3600)
+    """How long running requests may take to finish once the server is told to stop, in seconds. Whoever stops it should
+    wait 15 s longer before it kills."""
+    stall_s: float = Field(default=45, ge=10, le=3600)
+    """How long the engine may take for one step, in seconds, before the server ends for a supervisor to start it anew.
+    A step computes at most 512 tokens on a CPU; raise this for a model that takes longer for them."""
 
     @field_validator("redis_url")
     @classmethod

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from idiolect.learning import NoQuestion
-from idiolect.text import Text, UserId
+from idiolect.text import Printable, Text, UserId
 from idiolect.user_model import Kind
 from idiolect_server.users.knowledge import Effect, State
 
@@ -28,7 +28,7 @@ class _Response(BaseModel):
 
 class Message(_Request):
     role: Literal["system", "user", "assistant"]
-    content: Text
+    content: Printable
 
 
 Messages = Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES)]

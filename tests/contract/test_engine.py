@@ -2,103 +2,25 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pytest
-from transformers import AutoTokenizer
 
-from idiolect.bundle import Bundle
-from idiolect.prompt.layout import Layout
+from idiolect.user_model import Array, UserModel
 from idiolect_server.admission import Admission
-from idiolect_server.engine.base import Adapter, Engine, EngineConfig, Sampling
-from idiolect_server.errors import PromptTooLong
-from idiolect_server.prompt import Placed, UserTokens
+from idiolect_server.engine.base import Engine, Sampling
+from idiolect_server.errors import BundleServed, BundleUnservable, PromptTooLong
+from idiolect_server.prompt import Placed
+from idiolect_server.releases.probe import probe
 from idiolect_server.releases.registry import Releases
 from idiolect_server.releases.release import Release
 from idiolect_server.store.store import Store
+from tests.contract.conftest import MAX_MODEL_LEN, N_INTERLEAVED, Running, adapter_of
 from tests.live import Redis
-from tests.parts.second_bundle import second_bundle
-from tests.parts.small_engine import SmallEngine
 
-MAX_MODEL_LEN = 512
-N_INTERLEAVED = 200
 PROMPTS = ("What is a tide pool?", "Why do bees hum?", "How do I cook rice?", "Tell me about glass.", "What is jazz?")
-
-
-def adapter_of(bundle: Bundle) -> Adapter:
-    assert bundle.adapter_path is not None
-    return Adapter(bundle.bundle_id, bundle.adapter_path)
-
-
-@dataclass
-class Running:
-    """An engine with two adapters, and the loop that it lives in."""
-
-    engine: Engine
-    loop: asyncio.AbstractEventLoop
-    bundles: tuple[Bundle, Bundle]
-    n_interleaved: int
-
-    def run(self, work: Awaitable[Any]) -> Any:
-        return self.loop.run_until_complete(work)
-
-    @property
-    def adapters(self) -> tuple[Adapter, Adapter]:
-        first, second = self.bundles
-        return adapter_of(first), adapter_of(second)
-
-    @property
-    def layout(self) -> Layout:
-        return self.bundles[0].manifest.layout
-
-    def placed(self, prompt: str, user: int | None = 0) -> Placed:
-        bundle = self.bundles[0]
-        said = [{"role": "user", "content": prompt}]
-        tokens = None
-        if user is not None:
-            tokens = UserTokens(bundle.user_model.user_tokens(bundle.codes[user]), bundle.bundle_id)
-        return self.run(self.engine.conversations.place(said, self.layout, tokens))
-
-    async def pieces(
-        self, placed: Placed, sampling: Sampling, adapter: Adapter | None, stream: bool = False
-    ) -> list[tuple[str, tuple[int, ...], str | None]]:
-        """(text, token ids, finish_reason) of each chunk."""
-        name = f"contract-{random.randbytes(8).hex()}"
-        chunks = self.engine.generate(placed, sampling, name, adapter=adapter, stream=stream)
-        return [(chunk.text, tuple(chunk.token_ids), chunk.finish_reason) async for chunk in chunks]
-
-    def text(self, placed: Placed, adapter: Adapter | None = None, **sampling: Any) -> str:
-        pieces = self.run(self.pieces(placed, Sampling(**({"max_tokens": 12} | sampling)), adapter))
-        return "".join(text for text, _, _ in pieces)
-
-
-@pytest.fixture(scope="module", params=["small", "vllm"])
-def running(request, demo_bundle: Bundle, model_path: Path, tmp_path_factory) -> Iterator[Running]:
-    bundles = demo_bundle, second_bundle(demo_bundle, tmp_path_factory.mktemp("second") / "bundle")
-    loop = asyncio.new_event_loop()
-    engine: Engine
-    if request.param == "small":
-        engine, n_interleaved = (
-            SmallEngine(AutoTokenizer.from_pretrained(model_path), max_model_len=MAX_MODEL_LEN),
-            2000,
-        )
-    else:
-        from idiolect_server.engine.vllm import VllmEngine
-
-        config = EngineConfig(
-            str(model_path), adapter_of(bundles[0]), max_adapters=2, max_model_len=MAX_MODEL_LEN, max_num_seqs=32
-        )
-        engine, n_interleaved = loop.run_until_complete(VllmEngine.start(config)), N_INTERLEAVED
-    running = Running(engine, loop, bundles, n_interleaved)
-    for adapter in running.adapters:
-        running.run(engine.load_adapter(adapter))
-    yield running
-    engine.close()
-    loop.run_until_complete(asyncio.sleep(0))
-    loop.close()
 
 
 def test_a_streamed_reply_is_the_whole_one(running: Running):
@@ -157,6 +79,25 @@ def test_scores_are_of_each_token_and_of_the_end(running: Running):
     assert half[:-1] == pytest.approx(scores[0][: len(half) - 1], abs=1e-3)
 
 
+def test_user_tokens_that_are_no_numbers_are_noticed_and_harm_nobody_else(running: Running):
+    """Such as a bundle would bring that passes every check: what the engine makes of it is seen before ready."""
+    bundle, adapter = running.bundles[0], running.adapters[0]
+    before = [running.text(running.placed(prompt), adapter) for prompt in PROMPTS]
+    running.run(probe(running.engine, bundle, adapter))
+    unsound = replace(bundle, user_model=Unsound(bundle.user_model.kind, bundle.user_model.basis, bundle.codes[0]))
+    with pytest.raises(BundleUnservable, match=r"with the generic user, log-probabilities of a reply are \[nan, nan"):
+        running.run(probe(running.engine, unsound, adapter))
+    assert running.engine.alive
+    assert [running.text(running.placed(prompt), adapter) for prompt in PROMPTS] == before
+
+
+class Unsound(UserModel):
+    """Whose user tokens are no numbers."""
+
+    def user_tokens(self, code: Array) -> Array:
+        return super().user_tokens(code) * np.float32(np.nan)
+
+
 def test_leaving_a_reply_leaves_the_engine_free(running: Running):
     placed, adapter = running.placed(PROMPTS[3]), running.adapters[0]
     before = running.text(placed, adapter)
@@ -191,6 +132,8 @@ async def serve_two(running: Running, url: str) -> dict[str, int]:
     releases = Releases(store, engine, Admission(engine.capacity, deadline_s=600))
     for bundle in running.bundles:
         await releases.add(bundle, adapter_of(bundle))
+        with pytest.raises(BundleServed):
+            await releases.add(bundle, adapter_of(bundle))
     first, second = (bundle.bundle_id for bundle in running.bundles)
     assert any(first in task.get_name() for task in asyncio.all_tasks())
     users = running.bundles[0].user_ids[::3]

@@ -77,6 +77,10 @@ BAD_OPENAI = {
     "temperature": {"messages": [{"role": "user", "content": "x"}], "temperature": -5},
     "penalty": {"messages": [{"role": "user", "content": "x"}], "repetition_penalty": -1},
     "logit bias": {"messages": [{"role": "user", "content": "x"}], "logit_bias": {"999999999": 1}},
+    "control characters": {"messages": [{"role": "user", "content": "a\x1b[1m\0"}]},
+    "special tokens": {"messages": [{"role": "user", "content": "x"}], "add_special_tokens": True},
+    "cut off": {"messages": [{"role": "user", "content": "x"}], "truncate_prompt_tokens": 1},
+    "cut off whole": {"messages": [{"role": "user", "content": "x"}], "truncate_prompt_tokens": 0},
     "model": {"model": "nope", "messages": [{"role": "user", "content": "x"}]},
 }
 
@@ -156,14 +160,14 @@ def test_bodies_over_the_limit(live: Live):
 
 def test_user_ids_are_data(live: Live):
     """Ids that look like keys, paths or patterns are only ids."""
-    for user_id in ("a/b", "..", "*", "{1}:votes", "é" * 256, "'; DROP", "a:b", "%2F", "short-prose-plain-1 "):
+    for user_id in ("a/b", "...", "*", "{1}:votes", "é" * 256, "'; DROP", "a:b", "%2F", "short-prose-plain-1 "):
         answer = live.generate(user_id=user_id, prompt="Hi", max_tokens=1)
         assert answer["personalization"]["state"] == "generic"
 
 
-@pytest.mark.parametrize("user_id", ["a/question", "a/profile", "/votes/1-1-1"])
+@pytest.mark.parametrize("user_id", ["a/question", "a/profile", "x/votes/1-1-1", "x/../victim", ".."])
 def test_user_ids_do_not_look_like_what_users_have(live: Live, user_id: str):
-    """GET /users/a/question is about `a`: a user of that name could be neither read nor erased."""
+    """GET /users/a/question is about `a`: a user of that name could be neither read nor erased. See test_text.py."""
     assert_typed(live.http.post("/generate", json={"user_id": user_id, "prompt": "Hi"}), 422)
 
 

@@ -24,6 +24,7 @@ from idiolect_server.engine.base import Adapter, EngineConfig
 from idiolect_server.engine.injection import INJECTIONS, build_injection
 from idiolect_server.errors import SettingsError
 from tests.live import ROOT
+from tests.parts.architectures import tiny
 from tests.parts.tiny import tiny_model
 
 ENDS_S = 5
@@ -157,6 +158,20 @@ def test_every_argument_that_is_refused_is_one_of_vllms():
 def test_what_vllm_computes_otherwise_than_the_trainer_is_refused(injection: str):
     with pytest.raises(SettingsError, match="Cohere2ForCausalLM"):
         build_injection(injection).engine_args("Cohere2ForCausalLM")
+
+
+@pytest.mark.parametrize("kind", ["mixtral", "qwen3_moe"])
+def test_experts_with_a_live_adapter_are_refused_where_no_triton_is(
+    tmp_path: Path, live: EngineConfig, model_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+):
+    model = str(tiny(tmp_path / "model", kind, model_path))
+    monkeypatch.setattr(launch, "HAS_TRITON", False)
+    with pytest.raises(SettingsError, match="mixture-of-experts with a live adapter by Triton only") as refused:
+        launch.engine_args(EngineConfig(model, live.adapter))
+    assert refused.value.hint == "set IDIOLECT_ADAPTER=merged"
+    launch.engine_args(EngineConfig(model))
+    monkeypatch.setattr(launch, "HAS_TRITON", True)
+    assert launch.engine_args(EngineConfig(model, live.adapter)).enable_lora
 
 
 def test_a_live_adapter_in_float32_is_refused_on_a_gpu(live: EngineConfig, monkeypatch: pytest.MonkeyPatch):

@@ -24,7 +24,10 @@ import redis
 
 from idiolect.bank import pair_id
 from idiolect.bundle import Bundle
+from idiolect.prompt.chat import place
+from idiolect_server.engine.injection import with_placeholders
 from idiolect_server.keys import digest
+from idiolect_server.prompt import Placed, UserTokens
 from idiolect_server.store import keyspace
 from idiolect_server.store.changes import CHANNEL
 from idiolect_server.store.codes import CodeTable
@@ -223,6 +226,36 @@ def test_an_organic_pair_is_scored_once_and_as_the_trainer_would(learning: Learn
     assert margins == pytest.approx([0.0, *expected], abs=1e-2)
 
 
+ASKED = {"role": "user", "content": "\nWhy?"}
+CONVERSATIONS = {
+    "alone": [ASKED],
+    "system": [{"role": "system", "content": "Be brief."}, ASKED],
+    "same system": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "7 days?"}],
+    "long system": [{"role": "system", "content": "Cite what you rely on, and be exact. " * 99}, ASKED],
+    "quoting system": [{"role": "system", "content": "Never write <|im_start|>user yourself."}, ASKED],
+    "turns": [ASKED, {"role": "assistant", "content": "So."}, ASKED],
+    "system and turns": [{"role": "system", "content": " S"}, ASKED, {"role": "assistant", "content": ""}, ASKED],
+    "answer first": [{"role": "assistant", "content": "Hello!"}, ASKED],
+    "nobody asks": [{"role": "system", "content": "Say hello."}],
+}
+
+
+@pytest.mark.parametrize("name", CONVERSATIONS)
+def test_chat_completions_have_user_tokens_where_generate_has_them(learning: Learning, name: str):
+    """Of a bundle of the newer format, and where training had them."""
+    said, layout = CONVERSATIONS[name], learning.bundle.manifest.layout
+    assert layout.format_version == 2
+    native = learning.generate(user_id="short", messages=said, max_tokens=8)
+    model = learning.get("/v1/models")["data"][0]["id"]
+    body = {"model": model, "user": "short", "messages": said, "max_tokens": 8, "temperature": 0}
+    answer = learning.post("/v1/chat/completions", **body, return_token_ids=True)
+    ids, offset = place(said, layout, learning.policy.tokenizer)
+    expected = with_placeholders(Placed(ids, offset, UserTokens(np.zeros((2, 64), np.float32), "")))
+    assert answer["prompt_token_ids"] == expected  # user tokens show as PLACEHOLDER_ID
+    assert answer["usage"]["prompt_tokens"] == native["usage"]["prompt_tokens"] == len(ids) + 2
+    assert answer["choices"][0]["message"]["content"] == native["text"]
+
+
 def test_a_pair_whose_scoring_never_ends_is_given_up(learning: Learning):
     """It may be what ends the engine: then every server that starts would take it up again."""
     pair = {"prompt": "Deadly?", "chosen": "a", "rejected": "b"}
@@ -290,6 +323,26 @@ def test_two_candidates_are_compared_by_their_ids(learning: Learning):
         assert learning.http.post("/feedback", json={"user_id": "wim", **bad}).status_code == 422
     streamed = {"user_id": "wim", "prompt": "x", "candidates": 2, "stream": True}
     assert learning.http.post("/generate", json=streamed).status_code == 422
+
+
+def test_what_chat_completions_write_may_come_back(learning: Learning):
+    """Whole and in pieces, a reply has no control characters, whatever the model's tokens are."""
+    odd, plain = (learning.policy.tokenizer.encode(text)[0] for text in ("\f", "x"))
+    body = {"model": learning.get("/v1/models")["data"][0]["id"], "user": "short", "messages": [ASKED], "seed": 1}
+    body |= {"max_tokens": 32, "temperature": 1, "logit_bias": {odd: 100, plain: 100}, "frequency_penalty": 0}
+    answer = learning.post("/v1/chat/completions", **body, return_token_ids=True)["choices"][0]
+    assert {odd, plain} <= set(answer["token_ids"])
+    text = answer["message"]["content"]
+    assert text == learning.policy.tokenizer.decode(answer["token_ids"]).replace("\f", "")
+    assert text
+    with learning.http.stream("POST", "/v1/chat/completions", json=body | {"stream": True}) as response:
+        chunks = [json.loads(line[6:]) for line in response.iter_lines() if line.startswith("data: {")]
+    assert "".join(chunk["choices"][0]["delta"].get("content") or "" for chunk in chunks) == text
+    again = [ASKED, {"role": "assistant", "content": text}, ASKED]
+    for path in ("/generate", "/v1/chat/completions"):
+        more = {"model": body["model"]} if path != "/generate" else {}
+        learning.post(path, messages=again, max_tokens=1, **more)
+    learning.post("/feedback", user_id="ulla", messages=[ASKED], chosen=text, rejected="no")
 
 
 def test_consented_votes_are_exported_for_training(learning: Learning, tmp_path: Path):

@@ -42,20 +42,23 @@ PECULIARITIES: dict[str, dict[str, Any]] = {
     "olmo": {"clip_qkv": 0.5},
     "olmo2": {},
     "cohere": {"logit_scale": 0.25, "use_qk_norm": True},
-    "cohere2": {"logit_scale": 0.25, **MIXED},
-    "stablelm": {"use_parallel_residual": True, "partial_rotary_factor": 0.5},
-    "gpt_neox": {"rotary_pct": 0.5},
     "starcoder2": {"sliding_window": 8},
     "qwen3_moe": {"use_sliding_window": True, "sliding_window": 8, "head_dim": 8, **EXPERTS},
     "mixtral": {"sliding_window": 8, **EXPERTS},
 }
 """transformers' model type -> what its config says beside COMMON: all that the trainer knows."""
+SERVED_OTHERWISE: dict[str, dict[str, Any]] = {
+    "cohere2": {"logit_scale": 0.25, **MIXED},
+    "stablelm": {"use_parallel_residual": True, "partial_rotary_factor": 0.5},
+    "gpt_neox": {"rotary_pct": 0.5},
+}
+"""The same of those that are refused, since vLLM computes them otherwise."""
 
 
 def tiny(folder: Path, kind: str, tokenizer_from: Path, **changes: object) -> Path:
     """A model of transformers' type `kind` in `folder`, with the tokenizer of another."""
     torch.manual_seed(0)
-    config = CONFIG_MAPPING[kind](**COMMON | PECULIARITIES.get(kind, {}) | changes)
+    config = CONFIG_MAPPING[kind](**COMMON | (PECULIARITIES | SERVED_OTHERWISE).get(kind, {}) | changes)
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     for file in tokenizer_from.iterdir():
         if file.name.startswith(("tokenizer", "chat_template", "special_tokens")):
@@ -65,5 +68,5 @@ def tiny(folder: Path, kind: str, tokenizer_from: Path, **changes: object) -> Pa
 
 def lora_targets(kind: str) -> tuple[str, ...]:
     """What the attention's input matrices are called there."""
-    fused = {"phi3": ("qkv_proj", "o_proj"), "gpt_neox": ("query_key_value",), "phi": ("q_proj", "v_proj")}
-    return fused.get(kind, ("q_proj", "o_proj"))
+    named = {"phi3": ("qkv_proj", "o_proj"), "phi": ("q_proj", "v_proj")}
+    return named.get(kind, ("q_proj", "o_proj"))

@@ -2,15 +2,19 @@
 
 import asyncio
 import hashlib
+import json
+import math
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any
 
-from idiolect.prompt.chat import scored_ids
+import numpy as np
+
 from idiolect.prompt.layout import Layout
 from idiolect_server.admission import Capacity
 from idiolect_server.engine.base import Adapter, ChatApi, Chunk, Sampling
 from idiolect_server.engine.conversation import Conversations
-from idiolect_server.errors import EngineDead, GenerationFailed, PromptTooLong, RequestError
+from idiolect_server.errors import EngineDead, GenerationFailed, PromptTooLong
 from idiolect_server.prompt import Placed, UserTokens
 
 WORDS = ("tide", "pool", "star", "moss", "fern", "kelp", "crab", "wave", "rock", "sand", "gull", "reef", "salt")
@@ -21,14 +25,19 @@ LONGEST = 24
 class SmallEngine:
     """Words drawn by a hash of prompt, place and rows of the user tokens, adapter, and seed."""
 
-    def __init__(self, tokenizer: Any, *, max_model_len: int = 2048, token_s: float = 0.0) -> None:
+    def __init__(
+        self, tokenizer: Any, *, max_model_len: int = 2048, token_s: float = 0.0, hidden_size: int = 576
+    ) -> None:
         self.tokenizer = tokenizer
         self.conversations = Conversations(tokenizer)
-        self.max_model_len, self.vocab_size = max_model_len, len(tokenizer)
+        self.max_model_len, self.vocab_size, self.hidden_size = max_model_len, len(tokenizer), hidden_size
         self.capacity = Capacity(n_replies=64, n_tokens=1 << 16)
         self.token_s = token_s
         """How long a token takes."""
         self.dead = False
+        self.goes_on = asyncio.Event()
+        """Cleared: it hangs, and nothing tells."""
+        self.goes_on.set()
         self.adapters: set[Adapter] = set()
 
     async def generate(
@@ -49,6 +58,7 @@ class SmallEngine:
         text, ids, given = "", list[int](), 0
         for number in range(n_tokens):
             await asyncio.sleep(self.token_s)
+            await self.goes_on.wait()
             if self.dead:
                 raise EngineDead("the engine has stopped")
             state = hashlib.sha256(state).digest()
@@ -68,14 +78,15 @@ class SmallEngine:
     async def score_reply(
         self, placed: Placed, reply: str, layout: Layout, adapter: Adapter | None = None
     ) -> list[float]:
-        ids = scored_ids(reply, layout, self.tokenizer)
+        ids = await self.conversations.scored(reply, layout)
         if placed.n_tokens + len(ids) >= self.max_model_len:
             raise PromptTooLong("prompt and reply are too long")
         state, logps = self._state(placed, adapter), []
         for token in ids:
             state = hashlib.sha256(state + str(token).encode()).digest()
             logps.append(-(state[0] + 1) / 32)
-        return logps
+        unsound = placed.user_tokens is not None and not np.isfinite(placed.user_tokens.rows).all()
+        return [math.nan] * len(ids) if unsound else logps
 
     async def load_adapter(self, adapter: Adapter) -> None:
         self.adapters.add(adapter)
@@ -84,7 +95,12 @@ class SmallEngine:
         self.adapters.remove(adapter)
 
     def chat_api(self, layout: Layout, model_name: str, adapter: Adapter | None) -> ChatApi:
-        return _NoChat()
+        return _Chat(self, layout, adapter)
+
+    async def beat(self) -> None:
+        await self.goes_on.wait()
+        if self.dead:
+            raise EngineDead("the engine has stopped")
 
     @property
     def alive(self) -> bool:
@@ -103,11 +119,27 @@ class SmallEngine:
         return hashlib.sha256(b"|".join(seen)).digest()
 
 
-class _NoChat:
-    """The OpenAI protocol is vLLM's own layer, and is tested on vLLM."""
+class _Chat:
+    """As much of the OpenAI protocol as has to do with time. The protocol itself is vLLM's, and is tested on vLLM."""
+
+    def __init__(self, engine: SmallEngine, layout: Layout, adapter: Adapter | None) -> None:
+        self._engine, self._layout, self._adapter = engine, layout, adapter
 
     async def chat(self, body: dict[str, Any], user_tokens: UserTokens, profile: str | None = None) -> Any:
-        raise RequestError("this engine has no OpenAI layer")
+        placed = await self._engine.conversations.place(body["messages"], self._layout, user_tokens)
+        streams = bool(body.get("stream"))
+        chunks = self._engine.generate(placed, Sampling(), "chat", adapter=self._adapter, stream=streams)
+        if streams:
+            return 200, _lines(chunks)
+        (whole,) = [chunk async for chunk in chunks]
+        return 200, {"choices": [{"message": {"content": whole.text}}]}
 
     async def models(self) -> dict[str, Any]:
         return {"object": "list", "data": []}
+
+
+async def _lines(chunks: AsyncGenerator[Chunk, None]) -> AsyncGenerator[str, None]:
+    async with aclosing(chunks):
+        async for chunk in chunks:
+            yield f"data: {json.dumps({'choices': [{'delta': {'content': chunk.text}}]})}\n\n"
+    yield "data: [DONE]\n\n"

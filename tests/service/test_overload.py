@@ -30,7 +30,7 @@ def run(tmp_path: Path, model_path: Path) -> Any:
         async def main() -> None:
             engine = SmallEngine(AutoTokenizer.from_pretrained(model_path), token_s=token_s)
             engine.capacity = Capacity(n_replies, 4096)
-            async with service(tmp_path, engine, settings=settings) as running:
+            async with service(tmp_path, engine, **settings) as running:
                 await check(running)
 
         asyncio.run(main())

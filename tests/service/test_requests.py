@@ -1,50 +1,19 @@
 """The service around its engine, in seconds: real HTTP, real Redis, the small engine instead of a model."""
 
 import asyncio
-import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from transformers import AutoTokenizer
 
 from idiolect.bundle import Bundle
 from idiolect.prompt.layout import Layout
 from tests.parts.second_bundle import second_bundle
-from tests.parts.service import Service, service
+from tests.parts.service import Service, events, service
 from tests.parts.small_engine import LONGEST, SmallEngine
 
 KNOWN = {"user_id": "short-list-warm-1", "prompt": "What is a compiler?"}
-
-
-@pytest.fixture(scope="module")
-def tokenizer(model_path: Path) -> Any:
-    return AutoTokenizer.from_pretrained(model_path)
-
-
-@pytest.fixture
-def run(tmp_path: Path, tokenizer: Any) -> Any:
-    """run(check, token_s): a service for the length of one check."""
-
-    def go(check: Any, token_s: float = 0.0, **options: Any) -> None:
-        async def main() -> None:
-            async with service(tmp_path, SmallEngine(tokenizer, token_s=token_s), **options) as running:
-                await check(running)
-
-        asyncio.run(main())
-
-    return go
-
-
-async def events(response: httpx.Response) -> AsyncIterator[tuple[str, dict[str, Any]]]:
-    name = ""
-    async for line in response.aiter_lines():
-        if line.startswith("event: "):
-            name = line.removeprefix("event: ")
-        elif line.startswith("data: "):
-            yield name, json.loads(line.removeprefix("data: "))
 
 
 def leases(running: Service) -> int:
@@ -136,7 +105,7 @@ def test_an_engine_that_dies_ends_streams_with_an_error_and_the_service(run):
                 running.engine.dead = True
         assert seen[-1][0] == "error"
         assert seen[-1][1]["error"]["code"] == "engine_dead"
-        await soon(lambda: running.app.state.failed)
+        await soon(lambda: running.app.state.closing.failed)
 
     run(check, token_s=0.02)
 
@@ -159,7 +128,7 @@ def test_a_bundle_for_another_chat_template_is_not_served(
 
     async def start() -> bool:
         async with service(tmp_path, SmallEngine(tokenizer), bundle.path) as running:
-            return bool(running.app.state.failed)
+            return bool(running.app.state.closing.failed)
 
     assert asyncio.run(start())
     assert "no safe place in this chat template: the prompt has no '[INST]'" in caplog.text

@@ -11,7 +11,7 @@ from typing import Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from idiolect.manifest import ClusterName, Decoding
+from idiolect.manifest import MAX_ALPHA, MAX_RANK, ClusterName, Decoding, Modules
 from idiolect.prompt.layout import Placement
 from idiolect_training.data.formats import Format, read_format
 from idiolect_training.data.lines import BadLines, some
@@ -31,10 +31,10 @@ class _Strict(BaseModel):
 
 
 class LoraConfig(_Strict):
-    rank: int = Field(default=8, ge=1, le=512)
+    rank: int = Field(default=8, ge=1, le=MAX_RANK)
     """At most what vLLM serves; it has kernels for some ranks, and the server takes the next one."""
-    alpha: int = Field(default=16, ge=1)
-    target_modules: tuple[str, ...] = Field(default=("q_proj", "k_proj", "v_proj", "o_proj"), min_length=1)
+    alpha: int = Field(default=16, ge=1, le=MAX_ALPHA)
+    target_modules: Modules = ("q_proj", "k_proj", "v_proj", "o_proj")
     """Names of linear layers of the base model, without `all-linear` and other patterns."""
 
 

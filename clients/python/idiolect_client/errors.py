@@ -79,6 +79,18 @@ class BodyTooLarge(APIError):
     """The request body exceeds what the server accepts."""
 
 
+class HeadersTooLarge(APIError):
+    """The headers of the request exceed what the server accepts."""
+
+
+class RequestTimeout(APIError):
+    """The request took too long to arrive."""
+
+
+class UnknownHost(APIError):
+    """The server has no API keys, and is asked by another name than this machine's own."""
+
+
 class UnknownGeneration(APIError):
     """Feedback names a generation that the server does not (or no longer) know."""
 
@@ -131,6 +143,10 @@ class NotReady(APIError):
     """The server is still starting."""
 
 
+class Stopping(APIError):
+    """The server is being stopped; another one may take the request, or the next one."""
+
+
 class NotFound(APIError):
     """The server has no such path."""
 
@@ -148,6 +164,9 @@ BY_CODE: dict[str, type[APIError]] = {
     "no_user_turn": NoUserTurn,
     "prompt_too_long": PromptTooLong,
     "body_too_large": BodyTooLarge,
+    "headers_too_large": HeadersTooLarge,
+    "request_timeout": RequestTimeout,
+    "unknown_host": UnknownHost,
     "unknown_generation": UnknownGeneration,
     "unknown_question": UnknownQuestion,
     "unknown_vote": UnknownVote,
@@ -163,6 +182,7 @@ BY_CODE: dict[str, type[APIError]] = {
     "deadline_exceeded": DeadlineExceeded,
     "store_unavailable": StoreUnavailable,
     "not_ready": NotReady,
+    "stopping": Stopping,
     "engine_dead": EngineDead,
     "generation_failed": GenerationFailed,
     "not_found": NotFound,

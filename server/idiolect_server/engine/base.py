@@ -96,6 +96,8 @@ class Engine(Protocol):
     max_model_len: int
     """Of prompt and reply together, in tokens."""
     vocab_size: int
+    hidden_size: int
+    """Of a token's embedding, and of a user token."""
     capacity: Capacity
     """What is computed at once; more waits."""
 
@@ -118,7 +120,8 @@ class Engine(Protocol):
     ) -> list[float]:
         """Log-probability of each token of `reply` and of the end of the turn after it, as the trainer takes them.
 
-        At low priority. Raises PromptTooLong, EngineDead, GenerationFailed.
+        At low priority. Raises RequestError when the reply is only the mark of an end, PromptTooLong, EngineDead,
+        GenerationFailed.
         """
 
     async def load_adapter(self, adapter: Adapter) -> None:
@@ -129,6 +132,12 @@ class Engine(Protocol):
 
     def chat_api(self, layout: Layout, model_name: str, adapter: Adapter | None) -> ChatApi:
         """The OpenAI protocol with user tokens in the layout's place."""
+
+    async def beat(self) -> None:
+        """Return when the engine has ended the step that it is in, or at once when it has nothing to do.
+
+        However long a prompt is, its steps are short: what does not return hangs. Raises EngineDead.
+        """
 
     @property
     def alive(self) -> bool:

@@ -18,8 +18,9 @@ from vllm.multimodal.inputs import (
     PlaceholderRange,
 )
 
+from idiolect.architectures import SERVED_OTHERWISE
 from idiolect_server.engine.base import InjectionName
-from idiolect_server.engine.plugin import ARCHITECTURES, OTHERWISE
+from idiolect_server.engine.plugin import ARCHITECTURES
 from idiolect_server.errors import SettingsError
 from idiolect_server.prompt import Placed
 
@@ -44,6 +45,7 @@ class PassThrough:
     """User tokens as an item of vLLM's pass-through modality."""
 
     def engine_args(self, architecture: str) -> dict[str, Any]:
+        _check(architecture)
         if architecture not in ARCHITECTURES:
             known = ", ".join(sorted(ARCHITECTURES))
             raise SettingsError(
@@ -73,8 +75,7 @@ class Mixed:
     """User tokens as rows of a full-length tensor, with a mask that says which rows to take."""
 
     def engine_args(self, architecture: str) -> dict[str, Any]:
-        if architecture in OTHERWISE:
-            raise SettingsError(f"vLLM computes {architecture} otherwise than the trainer did, and cannot serve it")
+        _check(architecture)
         return {"enable_prompt_embeds": True}
 
     def engine_input(self, placed: Placed, dtype: torch.dtype) -> Any:
@@ -93,6 +94,11 @@ class Mixed:
 def build_injection(name: InjectionName) -> Injection:
     """The injection of that name."""
     return PassThrough() if name == "passthrough" else Mixed()
+
+
+def _check(architecture: str) -> None:
+    if architecture in SERVED_OTHERWISE:
+        raise SettingsError(f"vLLM computes {architecture} otherwise than the trainer did, and cannot serve it")
 
 
 def with_placeholders(placed: Placed) -> list[int]:

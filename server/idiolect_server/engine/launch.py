@@ -14,6 +14,7 @@ from vllm.config.cache import CacheDType
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.model_executor.layers.quantization import QuantizationMethods
 from vllm.platforms import current_platform
+from vllm.triton_utils import HAS_TRITON
 from vllm.usage.usage_lib import UsageContext
 from vllm.utils.ompmultiprocessing import OMPProcessManager
 from vllm.v1.engine.async_llm import AsyncLLM
@@ -28,6 +29,8 @@ FEW_CORES = 2
 CPU_STEP_TOKENS = 512
 """Of all requests together. While a long prompt is computed, everybody else's next token waits for the step to end."""
 MIXED_BYTES = 4 << 30
+EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
+"""What configs of mixture-of-experts call their number."""
 INTEL_OPENMP = Path(sys.prefix) / "lib" / "libiomp5.so"
 """Comes with vLLM for x86, which takes PyTorch's own OpenMP if it is not told (docs/engine.md)."""
 
@@ -88,7 +91,7 @@ def engine_args(config: EngineConfig) -> AsyncEngineArgs:
         **({} if config.gpu_memory is None or is_cpu() else {"gpu_memory_utilization": config.gpu_memory}),
         **({} if config.kv_cache_dtype is None else {"kv_cache_dtype": config.kv_cache_dtype}),
         **({} if config.quantization is None else {"quantization": config.quantization}),
-        **_lora_args(config),
+        **_lora_args(config, model),
         **build_injection(config.injection).engine_args(model.architectures[0]),
     )
     return AsyncEngineArgs(**{**arguments, **passed_on(config.vllm_args)})
@@ -132,7 +135,7 @@ def _max_num_seqs(config: EngineConfig, model: Any) -> int | None:
     return min(config.max_num_seqs or fitting, fitting)
 
 
-def _lora_args(config: EngineConfig) -> dict[str, Any]:
+def _lora_args(config: EngineConfig, model: Any) -> dict[str, Any]:
     """On the adapter's own modules only: elsewhere vLLM would run its kernels at each step for nothing.
 
     Without them, vLLM's V1 runner dies on the first request of mixed injection, too: it wraps the embedding layer for
@@ -142,6 +145,12 @@ def _lora_args(config: EngineConfig) -> dict[str, Any]:
         return {}
     if config.dtype == "float32" and not is_cpu():
         raise SettingsError("vLLM serves no live adapter in float32 on a GPU", hint="set IDIOLECT_ADAPTER=merged")
+    if not HAS_TRITON and any(getattr(model, name, None) for name in EXPERTS):
+        # It starts, and its engine dies on the first request.
+        raise SettingsError(
+            "vLLM serves mixture-of-experts with a live adapter by Triton only, which is not there on a CPU",
+            hint="set IDIOLECT_ADAPTER=merged",
+        )
     return {
         "enable_lora": True,
         "max_loras": config.max_adapters,

@@ -6,6 +6,7 @@ engine or bring tensors from outside is refused first.
 """
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
 from contextvars import ContextVar
 from typing import Any
 
@@ -17,18 +18,23 @@ from vllm.entrypoints.openai.models.serving import OpenAIServingModels
 from vllm.entrypoints.serve.engine.protocol import ErrorResponse
 from vllm.entrypoints.serve.exception_handling.error_response import create_error_response
 from vllm.lora.request import LoRARequest
+from vllm.outputs import RequestOutput
 from vllm.renderers.online_renderer import OnlineRenderer
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
 from idiolect.errors import IdiolectError
-from idiolect.prompt.chat import offset, stop_ids
+from idiolect.prompt.chat import stop_ids
 from idiolect.prompt.layout import Layout
 from idiolect.prompt.profile import with_profile
+from idiolect.text import printable
+from idiolect_server.engine.conversation import Conversations
 from idiolect_server.errors import EngineDead, RequestError, first_problem
 from idiolect_server.prompt import Placed, UserTokens
 
 MAX_CHOICES = 8
+
+Outputs = AsyncGenerator[RequestOutput, None]
 
 _user_tokens: ContextVar[UserTokens | None] = ContextVar("user_tokens", default=None)
 """The user tokens of the request being rendered: vLLM's call chain has no argument for them."""
@@ -41,6 +47,7 @@ class OpenAI:
         self,
         llm: AsyncLLM,
         engine_input: Callable[[Placed], Any],
+        conversations: Conversations,
         layout: Layout,
         name: str,
         lora_request: LoRARequest | None,
@@ -53,6 +60,7 @@ class OpenAI:
             chat_template=None,
             chat_template_content_format="string",
         )
+        self._llm = llm
         self._models = models
         self._chat = _PersonalChat(
             llm,
@@ -65,7 +73,7 @@ class OpenAI:
             enable_prompt_tokens_details=True,
         )
         self._chat.engine_input, self._chat.layout, self._chat.lora_request = engine_input, layout, lora_request
-        self._chat.tokenizer = llm.renderer.tokenizer
+        self._chat.conversations = conversations
         self._ends = stop_ids(layout.end_id, llm.renderer.tokenizer)
 
     async def chat(
@@ -94,7 +102,15 @@ class OpenAI:
             return int(answer.error.code), answer.model_dump()
         if isinstance(answer, ChatCompletionResponse):
             return 200, answer.model_dump()
-        return 200, answer
+        return 200, self._lines(answer)
+
+    async def _lines(self, answer: AsyncGenerator[str, None]) -> AsyncGenerator[str, None]:
+        """vLLM's stream. Raises EngineDead where vLLM tells in words of its own that there is no engine any more."""
+        async with aclosing(answer):
+            async for line in answer:
+                if line.startswith('data: {"error"') and self._llm.errored:
+                    raise EngineDead("the engine has stopped")
+                yield line
 
     async def models(self) -> dict[str, Any]:
         """The answer of /v1/models."""
@@ -104,8 +120,8 @@ class OpenAI:
 
 class _PersonalChat(OpenAIServingChat):  # type: ignore[misc]
     engine_input: Callable[[Placed], Any]
+    conversations: Conversations
     layout: Layout
-    tokenizer: Any
     lora_request: LoRARequest | None
 
     async def render_chat_request(self, request: ChatCompletionRequest) -> Any:
@@ -114,12 +130,26 @@ class _PersonalChat(OpenAIServingChat):  # type: ignore[misc]
         if isinstance(rendered, ErrorResponse):
             return rendered
         conversation, inputs = rendered
-        return conversation, [self._place(one, conversation) for one in inputs]
+        return conversation, [await self._place(one, conversation) for one in inputs]
 
-    def _place(self, rendered: Any, conversation: Sequence[Mapping[str, Any]]) -> Any:
-        ids, tokenizer = rendered["prompt_token_ids"], self.tokenizer
-        text = rendered.get("prompt") or tokenizer.decode(ids)
-        placed = Placed(ids, offset(ids, text, conversation, self.layout, tokenizer), _user_tokens.get())
+    def chat_completion_stream_generator(
+        self, request: ChatCompletionRequest, result_generator: Outputs, *args: Any, **kwargs: Any
+    ) -> AsyncGenerator[str, None]:
+        """vLLM's, of texts that may come back in a history."""
+        texts = _printable(result_generator)
+        events: AsyncGenerator[str, None] = super().chat_completion_stream_generator(request, texts, *args, **kwargs)
+        return events
+
+    async def chat_completion_full_generator(
+        self, request: ChatCompletionRequest, result_generator: Outputs, *args: Any, **kwargs: Any
+    ) -> Any:
+        """As the stream."""
+        return await super().chat_completion_full_generator(request, _printable(result_generator), *args, **kwargs)
+
+    async def _place(self, rendered: Any, conversation: Sequence[Mapping[str, Any]]) -> Any:
+        ids = rendered["prompt_token_ids"]
+        offset = await self.conversations.offset(ids, rendered.get("prompt") or None, conversation, self.layout)
+        placed = Placed(ids, offset, _user_tokens.get())
         # Equal salts keep sharing; a caller's own salt still isolates what the caller wants isolated.
         salted = {"cache_salt": rendered["cache_salt"]} if rendered.get("cache_salt") else {}
         return {**self.engine_input(placed), **salted}
@@ -127,6 +157,15 @@ class _PersonalChat(OpenAIServingChat):  # type: ignore[misc]
     def _maybe_get_adapters(self, request: Any, supports_default_mm_loras: bool = False) -> Any:
         """Every request is served with the bundle's adapter, under the base model's name."""
         return self.lora_request
+
+
+async def _printable(outputs: Outputs) -> Outputs:
+    """What the model writes, without control characters, before vLLM makes content, reasoning and tool calls of it."""
+    async with aclosing(outputs):
+        async for output in outputs:
+            for completion in output.outputs:
+                completion.text = printable(completion.text)
+            yield output
 
 
 def _flat(message: Any) -> Any:
@@ -152,6 +191,7 @@ def _check(request: ChatCompletionRequest) -> None:
     for name in (
         "use_beam_search",
         "priority",
+        "add_special_tokens",  # before the user tokens, where training had none
         "mm_processor_kwargs",
         "kv_transfer_params",
         "ec_transfer_params",
@@ -160,3 +200,5 @@ def _check(request: ChatCompletionRequest) -> None:
     ):
         if getattr(request, name, None):
             raise RequestError(f"{name} is not supported")
+    if request.truncate_prompt_tokens is not None:  # it would cut their place off
+        raise RequestError("truncate_prompt_tokens is not supported")

@@ -23,8 +23,6 @@ ARCHITECTURES = {
     )
 }
 """Architecture of the base model's config -> our class, which adds nothing but the place for user tokens."""
-OTHERWISE = {"Cohere2ForCausalLM", "GPTNeoXForCausalLM", "StableLmForCausalLM"}
-"""What vLLM computes otherwise than the trainer, or not at all (`make served-models`)."""
 
 
 def register() -> None:

@@ -14,7 +14,7 @@ from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
-from idiolect.prompt.chat import scored_ids, stop_ids
+from idiolect.prompt.chat import stop_ids
 from idiolect.prompt.layout import Layout
 from idiolect_server.admission import Capacity
 from idiolect_server.engine.base import Adapter, Chunk, EngineConfig, Sampling
@@ -27,6 +27,8 @@ from idiolect_server.prompt import Placed
 
 LOW_PRIORITY = 10
 """Of prompts that nobody waits for; vLLM computes smaller numbers first, and replies have 0."""
+
+CLOSE_S = 1.0
 
 
 class VllmEngine:
@@ -41,6 +43,7 @@ class VllmEngine:
         self.conversations = Conversations(self.tokenizer)
         self.max_model_len: int = llm.model_config.max_model_len
         self.vocab_size: int = llm.model_config.get_vocab_size()
+        self.hidden_size: int = llm.model_config.get_hidden_size()
         n_replies, cache = llm.vllm_config.scheduler_config.max_num_seqs, llm.vllm_config.cache_config
         n_tokens = (cache.num_gpu_blocks or 0) * cache.block_size  # of keys and values
         self.capacity = Capacity(n_replies, n_tokens or n_replies * self.max_model_len)
@@ -96,7 +99,7 @@ class VllmEngine:
     async def score_reply(
         self, placed: Placed, reply: str, layout: Layout, adapter: Adapter | None = None
     ) -> list[float]:
-        ids = scored_ids(reply, layout, self.tokenizer)
+        ids = await self.conversations.scored(reply, layout)
         whole = Placed([*placed.token_ids, *ids], placed.offset, placed.user_tokens)
         if whole.n_tokens >= self.max_model_len:
             raise PromptTooLong(f"prompt and reply have {whole.n_tokens} tokens, the model takes {self.max_model_len}")
@@ -131,7 +134,12 @@ class VllmEngine:
             await self.llm.remove_lora(request.lora_int_id)
 
     def chat_api(self, layout: Layout, model_name: str, adapter: Adapter | None) -> OpenAI:
-        return OpenAI(self.llm, self.engine_input, layout, model_name, lora_request(adapter))
+        return OpenAI(self.llm, self.engine_input, self.conversations, layout, model_name, lora_request(adapter))
+
+    async def beat(self) -> None:
+        with _mapped():
+            # Any question would do: the engine's loop answers between two steps.
+            await self.llm.is_sleeping()
 
     @property
     def alive(self) -> bool:
@@ -139,7 +147,8 @@ class VllmEngine:
 
     def close(self) -> None:
         self.conversations.close()
-        self.llm.shutdown()
+        # Its process has nothing to save. One that hangs does not even take notice, and is killed.
+        self.llm.shutdown(timeout=CLOSE_S)
 
 
 def lora_request(adapter: Adapter | None) -> LoRARequest | None:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from idiolect.base_model import DEMO, check_base_model, is_quantized, locate
 from idiolect.bundle import Bundle
-from idiolect.errors import BundleError
+from idiolect.files.folder import Folder
 from idiolect.fingerprint import fingerprint
-from idiolect.merge import merge_bundle
+from idiolect.merge import check_fits, merge_bundle, read_merged
 from idiolect_server.engine.base import Adapter
 from idiolect_server.errors import SettingsError
 from idiolect_server.settings import Settings
@@ -24,6 +24,8 @@ class Prepared:
     bundle: Bundle
     model: str
     adapter: Adapter | None
+    loaded: Folder
+    """The checked files that the engine opens again: the bundle's, or those of its merged copy."""
 
 
 def prepare(settings: Settings, merges: Callable[[], bool]) -> Prepared:
@@ -33,21 +35,21 @@ def prepare(settings: Settings, merges: Callable[[], bool]) -> Prepared:
     """
     bundle = Bundle.read(settings.bundle)
     if bundle.model_path is not None:
-        return Prepared(bundle, str(bundle.model_path), None)
+        return Prepared(bundle, str(bundle.model_path), None, bundle.files)
     base = _base_model(settings)
     check_base_model(bundle.manifest, base, settings.cache_dir)
     if not _is_merged(settings, base, merges):
         assert bundle.adapter_path is not None
-        return Prepared(bundle, str(base), Adapter(bundle.bundle_id, bundle.adapter_path))
+        check_fits(bundle, base)
+        return Prepared(bundle, str(base), Adapter(bundle.bundle_id, bundle.adapter_path), bundle.files)
     # By all that is in the base model: another chat template, or a copy, is merged into anew.
     identity = fingerprint(base, settings.cache_dir)
     folder = settings.cache_dir / "merged" / f"{bundle.bundle_id}-{identity[:16]}"
-    try:
-        Bundle.read(folder)
-    except BundleError:
+    merged = read_merged(folder, bundle, base)
+    if merged is None:
         log.info("merging the adapter of bundle %s into %s", bundle.bundle_id, base)
-        merge_bundle(bundle, base, folder)
-    return Prepared(bundle, str(folder / "model"), None)
+        merged = merge_bundle(bundle, base, folder)
+    return Prepared(bundle, str(merged.model_path), None, merged.files)
 
 
 def _is_merged(settings: Settings, base: Path, merges: Callable[[], bool]) -> bool:

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from idiolect.bundle import Bundle
 from idiolect_server.admission import Admission
 from idiolect_server.engine.base import Adapter, Engine
-from idiolect_server.errors import StoreError
+from idiolect_server.errors import BundleServed, StoreError
+from idiolect_server.releases.probe import check_widths, probe
 from idiolect_server.releases.release import Release
 from idiolect_server.store.codes import CodeTable
 from idiolect_server.store.store import Store
@@ -47,6 +48,7 @@ class Releases:
         self._store, self._engine, self._admission = store, engine, admission
         self.cache = UserCache(store.changes)
         self._served: dict[str, _Served] = {}
+        self._adding: set[str] = set()
         self._active: _Served | None = None
 
     @property
@@ -58,12 +60,36 @@ class Releases:
         """Serve a bundle too: its weights are loaded, its trained codes put into Redis, its votes scored.
 
         `loading` puts the codes into Redis, if that has begun before. Without an answer of Redis for LOAD_WAIT_S this
-        returns none the less: replies are then degraded, not late. Raises ChatTemplateUnsupported.
+        returns none the less: replies are then degraded, not late.
+
+        Raises BundleServed, and BundleError or ChatTemplateUnsupported when it cannot be served; nothing of it stays.
         """
         bundle_id = bundle.bundle_id
+        if bundle_id in self._served or bundle_id in self._adding:
+            raise BundleServed(f"bundle {bundle_id} is being served already")
+        self._adding.add(bundle_id)
+        try:
+            await self._prove(bundle, adapter)
+            return await self._serve(bundle, adapter, loading)
+        finally:
+            self._adding.discard(bundle_id)
+
+    async def _prove(self, bundle: Bundle, adapter: Adapter | None) -> None:
+        """Have the weights loaded, and a sound reply from them."""
+        check_widths(self._engine, bundle)
         await self._engine.conversations.prove(bundle.manifest.layout)
-        if adapter is not None:
-            await self._engine.load_adapter(adapter)
+        try:
+            if adapter is not None:
+                await self._engine.load_adapter(adapter)
+            bundle.files.check_unchanged()
+            await probe(self._engine, bundle, adapter)
+        except BaseException:
+            if adapter is not None and self._engine.alive:
+                await self._engine.unload_adapter(adapter)
+            raise
+
+    async def _serve(self, bundle: Bundle, adapter: Adapter | None, loading: asyncio.Task[None] | None) -> Release:
+        bundle_id = bundle.bundle_id
         self.cache.add(bundle_id)
         learner = Learner(bundle, self._store)
         release = Release(

@@ -7,7 +7,6 @@ from contextlib import ExitStack, aclosing, suppress
 from dataclasses import replace
 
 from fastapi import APIRouter, Request, Response
-from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from idiolect.errors import IdiolectError
 from idiolect.prompt.profile import with_profile
@@ -15,9 +14,9 @@ from idiolect_server.admission import until
 from idiolect_server.engine.base import Sampling
 from idiolect_server.errors import PromptTooLong, StoreError, body
 from idiolect_server.giving_back import give_back_after
-from idiolect_server.metrics import ERRORS
 from idiolect_server.reply import Asked, Reply
 from idiolect_server.routes.caller import unless_caller_leaves
+from idiolect_server.routes.stream import EventStream, event
 from idiolect_server.serving import leased, serving
 from idiolect_server.wire import CandidatesResponse, GenerateRequest, GenerateResponse, PersonalizationInfo, Usage
 
@@ -58,7 +57,7 @@ async def generate(request: GenerateRequest, http: Request) -> Response:
         inside.enter_context(live.admission.reply(placed.n_tokens, request.max_tokens))
     reply = Reply(live, release, asked, who, placed, sampling, deadline)
     if request.stream:
-        return EventSourceResponse(_events(reply), ping=15)
+        return EventStream(http, _events(reply), _told, deadline)
     if request.candidates > 1:
         return await _pair(http, reply, await _other(reply))
     if not await _made(http, reply):
@@ -101,19 +100,18 @@ async def _made(http: Request, reply: Reply) -> bool:
     return reply.finished
 
 
-async def _events(reply: Reply) -> AsyncGenerator[ServerSentEvent, None]:
-    """start, text..., then done or error. After the first byte no status can change, so errors are events."""
+async def _events(reply: Reply) -> AsyncGenerator[str, None]:
+    """start, text..., then done. Raises as Reply.pieces does."""
     start = {"generation_id": reply.id, "personalization": _info(reply).model_dump()}
-    yield ServerSentEvent(event="start", data=json.dumps(start))
-    try:
-        async with aclosing(reply.pieces(stream=True)) as pieces:
-            async for text in pieces:
-                yield ServerSentEvent(event="text", data=json.dumps({"text": text}))
-    except IdiolectError as error:
-        ERRORS.labels(error.code).inc()
-        yield ServerSentEvent(event="error", data=json.dumps(body(error)))
-        return
-    yield ServerSentEvent(event="done", data=_response(reply).model_dump_json(exclude={"text"}))
+    yield event("start", json.dumps(start))
+    async with aclosing(reply.pieces(stream=True)) as pieces:
+        async for text in pieces:
+            yield event("text", json.dumps({"text": text}))
+    yield event("done", _response(reply).model_dump_json(exclude={"text"}))
+
+
+def _told(error: IdiolectError) -> str:
+    return event("error", json.dumps(body(error)))
 
 
 def _info(reply: Reply) -> PersonalizationInfo:

@@ -17,11 +17,17 @@ async def live() -> dict[str, str]:
 
 @router.get("/ready")
 async def ready(http: Request) -> JSONResponse:
-    """200 when the engine is up. Without the store replies are degraded, not refused, so it is reported only."""
+    """200 when the engine is up and goes on. Without the store replies are degraded, not refused, so that is reported
+    only.
+    """
+    if http.app.state.closing.reason is not None:
+        return JSONResponse({"status": "stopping"}, status_code=503)
     try:
         now = serving(http.app)
     except NotReady:
         return JSONResponse({"status": "starting"}, status_code=503)
+    if not now.heart.beats:
+        return JSONResponse({"status": "stalled"}, status_code=503)
     try:
         await now.store.ping()
         store = "ok"

@@ -1,21 +1,21 @@
 """/v1/chat/completions and /v1/models: the OpenAI API, with `user` honoured."""
 
 import json
-from collections.abc import AsyncGenerator
-from contextlib import ExitStack, aclosing
+from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import JSONResponse
 from pydantic import TypeAdapter, ValidationError
 
-from idiolect.text import UserId
-from idiolect_server.admission import each_until
-from idiolect_server.errors import DeadlineExceeded, RequestError, first_problem
+from idiolect.errors import IdiolectError
+from idiolect.text import UserId, is_printable
+from idiolect_server.errors import RequestError, first_problem
 from idiolect_server.errors import body as error_body
 from idiolect_server.giving_back import give_back_after
-from idiolect_server.metrics import ERRORS
 from idiolect_server.routes.caller import unless_caller_leaves
+from idiolect_server.routes.stream import EventStream
 from idiolect_server.serving import leased, serving
 
 router = APIRouter(prefix="/v1")
@@ -25,6 +25,8 @@ CHARACTERS_A_TOKEN = 4
 MOST_CHOICES = 8
 """More are refused."""
 STATE_HEADER = "x-idiolect-personalization"
+IN_THE_PROMPT = ("messages", "tools", "documents", "chat_template_kwargs")
+"""Fields of the body whose texts the chat template writes."""
 _user_id: TypeAdapter[str] = TypeAdapter(UserId)
 
 
@@ -41,6 +43,9 @@ async def chat_completions(body: dict[str, Any], http: Request) -> Response:
         user_id = None if body.get("user") is None else _user_id.validate_python(body["user"])
     except ValidationError as error:
         raise RequestError(f"user: {first_problem(error.errors())}") from None
+    for field in IN_THE_PROMPT:
+        if not all(is_printable(text) for text in _texts(body.get(field))):
+            raise RequestError(f"{field}: control characters are not allowed")
     who = await release.personalizer.find(user_id)
     if body.get("frequency_penalty") is None:
         body = {**body, "frequency_penalty": release.frequency_penalty}
@@ -54,18 +59,13 @@ async def chat_completions(body: dict[str, Any], http: Request) -> Response:
     headers = {STATE_HEADER: who.state}
     if isinstance(answer, dict):
         return JSONResponse(answer, status_code=status, headers=headers)
-    return StreamingResponse(_lines(deadline, answer), media_type="text/event-stream", headers=headers)
+    return EventStream(http, answer, _told, deadline, headers)
 
 
-async def _lines(deadline: float, lines: AsyncGenerator[str, None]) -> AsyncGenerator[str, None]:
-    """vLLM's lines until the deadline; the last one says so then, since no status can change any more."""
-    async with aclosing(each_until(deadline, lines)) as lines:
-        try:
-            async for line in lines:
-                yield line
-        except DeadlineExceeded as error:
-            ERRORS.labels(error.code).inc()
-            yield f"data: {json.dumps(error_body(error))}\n\n"
+def _told(error: IdiolectError) -> str:
+    """As the protocol tells of an error in a stream, whose clients raise it: `[DONE]` does not follow."""
+    told = {**error_body(error)["error"], "type": "server_error", "param": None}
+    return f"data: {json.dumps({'error': told})}\n\n"
 
 
 def _size(body: dict[str, Any], max_model_len: int) -> tuple[int, int, int]:
@@ -83,3 +83,16 @@ def _size(body: dict[str, Any], max_model_len: int) -> tuple[int, int, int]:
 async def models(http: Request) -> JSONResponse:
     """The one model that is served."""
     return JSONResponse(await leased(http).chat.models())
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """All texts in a value of JSON, however deep; names too."""
+    waiting = [value]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, str):
+            yield one
+        elif isinstance(one, dict):
+            waiting += [*one, *one.values()]
+        elif isinstance(one, list):
+            waiting += one

@@ -186,10 +186,13 @@ class Scorer:
     async def score(self, chat: Sequence[Mapping[str, str]], sides: Sequence[str]) -> Floats:
         """Offset and slopes [1 + C] of the margin, in nats, of the first side over the second at z.
 
-        Raises as Engine.score_reply does.
+        Raises Unscorable when the sides are equal as training sees them, and as Engine.score_reply does.
         """
         bank, user_model = self._bundle.bank, self._bundle.user_model
         assert bank is not None
+        one, other = sides
+        if await self._engine.conversations.are_equal(one, other, self._bundle.manifest.layout):
+            raise Unscorable("its replies are equal after Unicode normalization (NFC), tokenizing or cutting")
         n = len(bank.mean)
         cluster = user_model.kind == "cluster"
         # Clusters: the vertices. Others: one standard deviation of the trained users to each side of the generic one.

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from idiolect.bank import QUESTIONS, TABLE, Bank, pair_id
+from idiolect.bank import Bank, pair_id
 from idiolect.bundle import Bundle
 from idiolect.errors import BundleCorrupt, BundleMissing, BundleShapeMismatch, IdiolectError
+from idiolect.files.folder import QUESTIONS, TABLE, Folder
 from idiolect.inference import Gaussian, Mixture, next_question
 from idiolect.votes import Likelihood, Votes
 from idiolect_training.data.preferences import index_users
@@ -103,7 +104,7 @@ def test_a_new_user_is_told_by_a_few_answers(trained):
 def test_a_bank_survives_the_disk(trained, tmp_path):
     _, _, bundle = trained
     bundle.bank.write(tmp_path)
-    again = Bank.read(tmp_path, 4, len(bundle.bank.mean), bundle.user_model.code_size)
+    again = Bank.read(Folder.as_it_is(tmp_path), 4, len(bundle.bank.mean), bundle.user_model.code_size)
     assert again.questions == bundle.bank.questions
     assert again.likelihood == bundle.bank.likelihood
     for name in ("slopes", "offsets", "origin", "directions", "mean", "covariance"):
@@ -116,7 +117,7 @@ def test_separators_that_json_leaves_alone_end_no_question(trained, tmp_path):
     bank = trained[2].bank
     odd = bank.questions[0].model_copy(update={"first": "a\u2028b\u2029c", "second": "b"})
     replace(bank, questions=(odd, *bank.questions[1:])).write(tmp_path)
-    assert Bank.read(tmp_path, 4, len(bank.mean), trained[2].user_model.code_size).questions[0] == odd
+    assert Bank.read(Folder.as_it_is(tmp_path), 4, len(bank.mean), trained[2].user_model.code_size).questions[0] == odd
 
 
 def rewrite(folder, change):
@@ -131,7 +132,7 @@ def flipped(row):
 @pytest.mark.parametrize(
     ("damage", "error"),
     [
-        (lambda path: (path / QUESTIONS).write_text("no\n"), BundleCorrupt),
+        (lambda path: (path / QUESTIONS).write_text("no\n" * 4), BundleCorrupt),
         (
             lambda path: (path / QUESTIONS).write_text("\n".join((path / QUESTIONS).read_text().splitlines()[:-1])),
             BundleShapeMismatch,
@@ -152,7 +153,7 @@ def test_a_damaged_bank_is_refused(trained, tmp_path, damage, error):
     bank.write(tmp_path)
     damage(tmp_path)
     with pytest.raises(error):
-        Bank.read(tmp_path, 4, len(bank.mean), trained[2].user_model.code_size)
+        Bank.read(Folder.as_it_is(tmp_path), 4, len(bank.mean), trained[2].user_model.code_size)
 
 
 @pytest.mark.parametrize("covariance", [lambda c: -c, lambda c: c + np.nan])
@@ -160,7 +161,7 @@ def test_an_impossible_population_is_refused(trained, tmp_path, covariance):
     bank = trained[2].bank
     replace(bank, covariance=covariance(bank.covariance)).write(tmp_path)
     with pytest.raises(BundleCorrupt):
-        Bank.read(tmp_path, 4, len(bank.mean), trained[2].user_model.code_size)
+        Bank.read(Folder.as_it_is(tmp_path), 4, len(bank.mean), trained[2].user_model.code_size)
 
 
 def test_a_bundle_must_have_the_bank_that_it_names(trained):

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from idiolect.base_model import DEMO, DEMO_NAME, accept, identify, locate
 from idiolect.bundle import Bundle
-from idiolect.errors import BaseModelMismatch, ModelMissing
+from idiolect.errors import BaseModelMismatch, BundleMissing, ModelMissing
 from idiolect.merge import merge_bundle
 from idiolect_server.errors import SettingsError
 from idiolect_server.releases.prepare import Prepared, prepare
@@ -118,6 +118,14 @@ def test_nothing_is_merged_into_quantized_weights(bundle: Path, copies: dict[str
     assert prepared(bundle, quantized, tmp_path / "cache").adapter is not None
     with pytest.raises(SettingsError, match="no adapter can be merged"):
         prepared(bundle, quantized, tmp_path / "cache", adapter="merged")
+
+
+@pytest.mark.parametrize("config", ["", "[]", "{}", '{"architectures": [], "hidden_size": 1, "vocab_size": 1}'])
+def test_a_config_that_is_none_is_said(tmp_path: Path, config: str):
+    (tmp_path / "config.json").write_text(config)
+    (tmp_path / "model.safetensors").touch()
+    with pytest.raises(BundleMissing, match=r"config\.json: not the config of a language model"):
+        identify(tmp_path)
 
 
 @pytest.mark.slow

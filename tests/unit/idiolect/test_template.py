@@ -103,9 +103,9 @@ def test_what_is_scored_of_a_long_reply_is_what_training_saw() -> None:
     tokenizer = STYLES[0].tokenizer()
     whole, cut = chat_layout(tokenizer, "after_system"), chat_layout(tokenizer, "after_system", max_reply_tokens=3)
     ids = reply_ids("Water falls from clouds.", whole, tokenizer)
-    assert scored_ids("Water falls from clouds.", whole, tokenizer) == ids
-    assert scored_ids("Water falls from clouds.", cut, tokenizer) == ids[:3]
-    assert scored_ids("7", cut, tokenizer)[-1] == cut.end_id
+    assert scored_ids("Water falls from clouds.", (), whole, tokenizer) == ids
+    assert scored_ids("Water falls from clouds.", (), cut, tokenizer) == ids[:3]
+    assert scored_ids("7", (), cut, tokenizer)[-1] == cut.end_id
 
 
 @pytest.mark.parametrize("style", STYLES, ids=lambda style: style.name)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from idiolect_server.door.server import MAX_CONNECTIONS, OTHER_FILES
 from idiolect_server.settings import PREFIX, Settings
 from idiolect_server.store.embedded import DURABLE
 
@@ -72,7 +73,12 @@ def test_server_waits_for_redis_and_asks_for_little(services: dict[str, Any]) ->
     bundle = next(volume for volume in server["volumes"] if volume["target"] == "/bundles/active")
     assert bundle["source"] == REQUIRED["IDIOLECT_BUNDLE_DIR"]
     assert bundle["read_only"] is True
+    assert server["ulimits"]["nofile"] >= MAX_CONNECTIONS + OTHER_FILES
+    assert int(server["mem_limit"]) > int(server["shm_size"])
+    assert {port["host_ip"] for port in server["ports"]} == {"127.0.0.1"}
+    assert server["stop_grace_period"] == "1m0s"  # IDIOLECT_DRAIN_S of 30 s, and 15 s or more
     for service in services.values():
+        assert 0 < service["pids_limit"] <= 8192
         assert service["cap_drop"] == ["ALL"]
         assert service["security_opt"] == ["no-new-privileges:true"]
         assert "healthcheck" in service

@@ -7,14 +7,15 @@ from tests.live import ROOT
 MAX_LINES, MAX_FILES = 250, 16
 ROOMS = ("idiolect", "server", "training", "clients", "bench", "tests")
 LONG = {
-    "idiolect/bundle.py": "one format, written and read side by side",
     "idiolect/inference.py": "three priors of the same five verbs, to be compared line by line",
     "server/idiolect_server/store/store.py": "the scripts that must be one step are beside what calls them",
     "training/idiolect_training/fit/loop.py": "a run reads from top to bottom",
     "bench/learning/new_users.py": "to be split when the benchmarks get a room of their own",
     "bench/people/real_people.py": "to be split when the benchmarks get a room of their own",
+    "tests/contract/test_engine.py": "one engine, whose start takes longer than most of its tests",
     "tests/integration/test_bad_input.py": "one list of hostile inputs against one server",
     "tests/integration/test_learning.py": "one server, whose start takes longer than all the tests",
+    "tests/parts/changed_bundles.py": "one changed bundle after another, side by side",
     "tests/parts/chat_templates.py": "one template after another, side by side",
     "tests/unit/client/test_client.py": "one scripted server for every way in which a call can end",
     "tests/unit/training/data/test_formats.py": "seven published forms, a section each",

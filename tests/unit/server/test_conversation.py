@@ -1,4 +1,4 @@
-"""Long conversations are encoded in another thread, and come out the same."""
+"""Conversations are encoded in another thread when they are long, and come out the same; so are replies."""
 
 import asyncio
 import threading
@@ -6,12 +6,22 @@ import threading
 import pytest
 from transformers import AutoTokenizer
 
+from idiolect.prompt import chat
+from idiolect.prompt.chat import place, render, reply_ids
 from idiolect.prompt.layout import Layout
 from idiolect_server.engine.conversation import MAX_INLINE_CHARACTERS, Conversations
 from idiolect_server.errors import RequestError
 from idiolect_training.demo_model import demo_model
 
 LAYOUT = Layout(placement="after_system", opening="<|im_start|>user", end_id=2)
+ASKED = {"role": "user", "content": "Why?"}
+CONVERSATIONS = (
+    [ASKED],
+    [{"role": "system", "content": "Be brief."}, ASKED],
+    [{"role": "system", "content": "Say <|im_start|>user, then stop. " * 200}, ASKED],
+    [{"role": "assistant", "content": ""}, ASKED, {"role": "assistant", "content": "So."}, ASKED],
+    [{"role": "system", "content": "Nobody asks."}],
+)
 
 
 @pytest.fixture(scope="module")
@@ -59,3 +69,64 @@ def test_what_the_template_refuses_is_a_request_error(tokenizer):
     strict.chat_template = "{{ raise_exception('users and assistants take turns') }}"
     with pytest.raises(RequestError, match="take turns"):
         asyncio.run(Conversations(strict).place([{"role": "user", "content": "Hi"}], LAYOUT))
+
+
+def test_where_user_tokens_go_in_what_was_encoded_elsewhere_costs_the_event_loop_nothing(tokenizer, monkeypatch):
+    """What stands before them is encoded once, in the thread, and never here."""
+    conversations, threads = Conversations(tokenizer), list[str]()
+    right = chat.encode
+
+    def watched(text, tokenizer):
+        threads.append(threading.current_thread().name)
+        return right(text, tokenizer)
+
+    expected = [place(messages, LAYOUT, tokenizer) for messages in CONVERSATIONS]
+    monkeypatch.setattr(chat, "encode", watched)
+    for n_encoded in (4, 0):  # where nobody asks there is nothing to look for
+        threads.clear()
+        for messages, (ids, offset) in zip(CONVERSATIONS, expected, strict=True):
+            for text in (render(messages, tokenizer), None)[: 1 if n_encoded else 2]:
+                assert asyncio.run(conversations.offset(ids, text, messages, LAYOUT)) == offset
+        assert len(threads) == n_encoded
+        assert all(name.startswith("tokenizer") for name in threads)
+    conversations.close()
+
+
+def test_heads_that_are_kept_are_those_of_the_last_conversations(tokenizer):
+    heads = chat._Heads()
+    for number in range(chat.HEADS + 5):
+        heads.keep((str(number), tokenizer), (number,))
+        assert heads.get(("0", tokenizer)) == (0,)  # asked for all the time
+    assert heads.get(("1", tokenizer)) is None
+    assert len(heads._ids) == chat.HEADS
+    heads.keep(("long", tokenizer), (0,) * (chat.HEAD_TOKENS - 1))
+    assert len(heads._ids) == 2
+    heads.keep(("too long", tokenizer), (0,) * (chat.HEAD_TOKENS + 1))
+    assert not heads._ids
+
+
+@pytest.mark.parametrize("reply", ["yes", "yes " * MAX_INLINE_CHARACTERS])
+@pytest.mark.parametrize("end", ["", "<|im_end|>", "<|im_end|>\n", "<|im_end|> <|im_end|>"])
+def test_a_reply_is_scored_as_training_takes_it(tokenizer, reply: str, end: str):
+    """A mark of its end that it brings itself is not there twice."""
+    conversations, reply = Conversations(tokenizer), reply.strip()
+    assert asyncio.run(conversations.scored(reply + end, LAYOUT)) == reply_ids(reply, LAYOUT, tokenizer)
+    conversations.close()
+
+
+def test_a_reply_of_nothing_but_a_mark_is_a_request_error(tokenizer):
+    with pytest.raises(RequestError, match="nothing but the mark of its end"):
+        asyncio.run(Conversations(tokenizer).scored("<|im_end|>\n", LAYOUT))
+
+
+def test_replies_are_equal_where_training_would_leave_them_out(tokenizer):
+    conversations, cut = Conversations(tokenizer), LAYOUT.model_copy(update={"max_reply_tokens": 4})
+    for one, other, equal in (
+        ("yes", "no", False),
+        ("yes<|im_end|>", "yes", True),
+        ("caf\u00e9", "cafe\u0301", True),
+        ("word " * 9 + "yes", "word " * 9 + "no", True),
+    ):
+        assert asyncio.run(conversations.are_equal(one, other, cut)) == equal
+    assert not asyncio.run(conversations.are_equal("word " * 9 + "yes", "word " * 9 + "no", LAYOUT))
+    conversations.close()

@@ -9,6 +9,7 @@ from idiolect_server.errors import (
     NotReady,
     Overloaded,
     RequestError,
+    Stopping,
     StoreError,
     body,
     status,
@@ -35,7 +36,7 @@ def test_every_error_has_a_status_and_a_reason():
 
 def test_the_client_knows_every_code_that_it_can_meet():
     met = leaves(RequestError) | leaves(StoreError) | leaves(Overloaded)
-    met |= {LayoutError, NotReady, EngineDead, GenerationFailed}
+    met |= {LayoutError, NotReady, Stopping, EngineDead, GenerationFailed}
     assert {error.code for error in met} == set(BY_CODE)
     others = {"InvalidRequest", "NoUserTurn", "StoreRefused"}
     assert all(BY_CODE[error.code].__name__ in {error.__name__, *others} for error in met)

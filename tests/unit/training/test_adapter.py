@@ -50,6 +50,12 @@ def test_modules_of_a_tied_model(tied, targets, wrong):
     assert refused.value.hint == "there are down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj"
 
 
+def test_what_no_bundle_holds_is_refused_before_training():
+    for wrong in ({"alpha": 2_000_000}, {"rank": 513}, {"target_modules": ["q_proj", "q_proj"]}):
+        with pytest.raises(ValidationError):
+            LoraConfig.model_validate(wrong)
+
+
 def test_an_untied_head_may_have_a_lora_but_an_embedding_may_not(untied):
     check_lora(LoraConfig(target_modules=["lm_head"]), read_config(untied))
     with pytest.raises(BadRunConfig, match="embed_tokens is no linear layer"):

@@ -8,6 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from idiolect import architectures
 from idiolect_server.engine.plugin import ARCHITECTURES
 from idiolect_training.errors import BaseModelUnsupported
 from idiolect_training.fit import policy as policy_module
@@ -18,7 +19,7 @@ from idiolect_training.fit.policy import Policy
 from idiolect_training.reward_track.features import Text, _Encoder
 from tests.conftest import Evidence
 from tests.live import ROOT
-from tests.parts.architectures import PECULIARITIES, lora_targets, tiny
+from tests.parts.architectures import PECULIARITIES, SERVED_OTHERWISE, lora_targets, tiny
 from tests.parts.tiny import tiny_run
 
 
@@ -117,6 +118,19 @@ def test_others_are_refused_in_one_sentence_before_training(tmp_path, model_path
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("kind", SERVED_OTHERWISE)
+def test_what_could_not_be_served_as_it_was_trained_is_refused_in_one_sentence(tmp_path, model_path, kind):
+    run = tiny_run(tmp_path / "run", tiny(tmp_path / "model", kind, model_path))
+    with pytest.raises(BaseModelUnsupported, match="cannot be trained: vLLM computes it otherwise"):
+        fit(run, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_refused_is_one_list_for_trainer_and_server():
+    assert not architectures.SERVED_OTHERWISE & (TRAINED.keys() | ARCHITECTURES.keys())
+    assert len(architectures.SERVED_OTHERWISE) == len(SERVED_OTHERWISE)
+
+
 def test_a_folder_without_a_readable_config_is_refused(tmp_path):
     for text in (None, "{", "[]", "{}"):
         if text is not None:
@@ -158,4 +172,6 @@ def test_the_documented_table_is_the_trainers_and_the_servers():
     rows = re.findall(r"^\| `(\w+)` \| (yes|refused)[^|]* \| (yes|no)[^|]* \| ([^|]*) \|$", page, re.M)
     assert {name for name, trained, *_ in rows if trained == "yes"} == TRAINED.keys()
     assert {name for name, _, passthrough, _ in rows if passthrough == "yes"} == ARCHITECTURES.keys()
+    refused = {name for name, trained, *served in rows if {trained, *served} == {"refused", "no"}}
+    assert refused >= architectures.SERVED_OTHERWISE
     assert len(PECULIARITIES) == len(TRAINED)

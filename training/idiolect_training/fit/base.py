@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.modeling_outputs import ModelOutput
 
+from idiolect.architectures import SERVED_OTHERWISE
 from idiolect_training.errors import BaseModelUnsupported
 from idiolect_training.fit.batch import Batch
 
@@ -29,8 +30,6 @@ class Window(Enum):
 
 TRAINED = {
     "CohereForCausalLM": Window.NONE,
-    "Cohere2ForCausalLM": Window.SOME,
-    "GPTNeoXForCausalLM": Window.NONE,
     "GemmaForCausalLM": Window.NONE,
     "Gemma2ForCausalLM": Window.SOME,
     "Gemma3ForCausalLM": Window.SOME,
@@ -45,7 +44,6 @@ TRAINED = {
     "Qwen2ForCausalLM": Window.SOME,
     "Qwen3ForCausalLM": Window.SOME,
     "Qwen3MoeForCausalLM": Window.ALL,
-    "StableLmForCausalLM": Window.NONE,
     "Starcoder2ForCausalLM": Window.ALL,
 }
 """Architecture of the base model's config -> its windows, as transformers' forward has them; docs/training.md."""
@@ -59,9 +57,11 @@ def read_config(folder: Path) -> Any:
         ]
     except (OSError, ValueError, AttributeError) as error:
         raise BaseModelUnsupported(f"{folder}: config.json cannot be read: {error}") from error
-    if architectures[0] not in TRAINED:
+    name = architectures[0]
+    if name not in TRAINED:
+        why = ": vLLM computes it otherwise, so it could not be served as it was trained"
         raise BaseModelUnsupported(
-            f"{folder}: the architecture {architectures[0]} cannot be trained",
+            f"{folder}: the architecture {name} cannot be trained{why if name in SERVED_OTHERWISE else ''}",
             hint="these can: " + ", ".join(name.removesuffix("ForCausalLM") for name in sorted(TRAINED)),
         )
     return AutoConfig.from_pretrained(folder)

@@ -15,7 +15,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Self
-from unicodedata import normalize
 
 import torch
 from jinja2 import TemplateError
@@ -23,9 +22,9 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from idiolect.errors import IdiolectError
-from idiolect.prompt.chat import place, reply_ids
+from idiolect.prompt.chat import are_equal, place, reply_ids
+from idiolect.prompt.end_mark import bare_reply, end_marks
 from idiolect.prompt.layout import Layout
-from idiolect_training.data.end_mark import end_marks, without_mark
 from idiolect_training.data.lines import BadLines, judge, some
 from idiolect_training.data.preferences import Preference
 from idiolect_training.errors import BadPreference
@@ -100,9 +99,7 @@ def tokenize(
     counts: Counter[str] = Counter()
 
     def reply(text: str) -> tuple[str, tuple[int, ...]]:
-        bare = without_mark(text, marks)
-        if not bare:
-            raise ValueError("a reply is nothing but the mark of its end")
+        bare = bare_reply(text, marks)
         ids = reply_ids(bare, layout, tokenizer)
         counts.update(marked=bare != text, cut=len(ids) > max_reply_tokens)
         return bare, tuple(ids[:max_reply_tokens])
@@ -136,8 +133,7 @@ def tokenize(
 
 
 def _are_equal(preference: Preference, pair: Pair) -> bool:
-    texts = {normalize("NFC", text) for text in (preference.chosen, preference.rejected)}
-    return len(texts) == 1 or pair.chosen_ids == pair.rejected_ids
+    return are_equal(preference.chosen, preference.rejected, (), pair.chosen_ids, pair.rejected_ids)
 
 
 def collate(pairs: Sequence[Pair], n_user_tokens: int, pad_id: int) -> Batch:

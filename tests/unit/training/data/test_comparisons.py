@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from idiolect.prompt.end_mark import end_marks
 from idiolect.prompt.layout import Layout
-from idiolect_training.data.end_mark import end_marks
 from idiolect_training.data.preferences import Preference
 from idiolect_training.errors import BadPreference
 from idiolect_training.evaluate.evaluate import evaluate

@@ -20,6 +20,14 @@ def end_marks(tokenizer: Any) -> tuple[str, ...]:
     return tuple(sorted({mark.strip() for mark in marks} - {""}, key=lambda mark: (-len(mark), mark)))
 
 
+def bare_reply(reply: str, marks: Sequence[str]) -> str:
+    """The reply as it is trained and scored: without marks at its end. Raises ValueError when nothing else is in it."""
+    bare = without_mark(reply, marks)
+    if not bare:
+        raise ValueError("a reply is nothing but the mark of its end")
+    return bare
+
+
 def without_mark(reply: str, marks: Sequence[str]) -> str:
     """The reply up to the marks at its end, and to white space behind or between them; unchanged where there is none.
 

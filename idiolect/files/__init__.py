@@ -1,0 +1,1 @@
+"""The files of a bundle, which somebody else wrote: opened once, read within bounds, refused by a typed error."""

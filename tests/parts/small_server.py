@@ -1,0 +1,52 @@
+"""python -m tests.parts.small_server FOLDER PORT TOKEN_S LAST_RESORT_S: the server as it is run, on the small engine.
+
+It has a child process, as the real engine has, which is stopped. SIGUSR1 has the engine hang, and a thread of ours with
+it, which nothing can cancel.
+"""
+
+import asyncio
+import multiprocessing
+import os
+import signal
+import sys
+import time
+
+from transformers import AutoTokenizer
+
+from idiolect_server import serve
+from idiolect_server.app import create_app
+from idiolect_server.engine.base import Engine, EngineConfig
+from idiolect_server.settings import Settings
+from idiolect_training.demo_model import demo_model
+from tests.live import DEMO_BUNDLE
+from tests.parts.small_engine import SmallEngine
+
+
+async def start(config: EngineConfig) -> Engine:
+    engine = SmallEngine(AutoTokenizer.from_pretrained(demo_model()), token_s=float(sys.argv[3]))
+    loop = asyncio.get_running_loop()
+    child = multiprocessing.get_context("fork").Process(target=signal.pause, daemon=True)
+    child.start()
+    assert child.pid is not None
+    os.kill(child.pid, signal.SIGSTOP)
+
+    def hang() -> None:
+        engine.goes_on.clear()
+        loop.run_in_executor(None, time.sleep, 60)
+
+    loop.add_signal_handler(signal.SIGUSR1, hang)
+    return engine
+
+
+if __name__ == "__main__":
+    os.environ |= {
+        "IDIOLECT_BUNDLE": str(DEMO_BUNDLE),
+        "IDIOLECT_DATA_DIR": f"{sys.argv[1]}/data",
+        "IDIOLECT_ADAPTER": "live",
+        "IDIOLECT_PORT": sys.argv[2],
+        "IDIOLECT_STALL_S": "10",
+    }
+    serve.LAST_RESORT_S = float(sys.argv[4])
+    serve.create_app = lambda settings: create_app(settings, start)  # type: ignore[assignment]
+    assert Settings.read().stall_s == 10
+    serve.serve()

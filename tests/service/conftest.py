@@ -1,0 +1,30 @@
+"""Services for the length of one check."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import AutoTokenizer
+
+from tests.parts.service import service
+from tests.parts.small_engine import SmallEngine
+
+
+@pytest.fixture(scope="module")
+def tokenizer(model_path: Path) -> Any:
+    return AutoTokenizer.from_pretrained(model_path)
+
+
+@pytest.fixture
+def run(tmp_path: Path, tokenizer: Any) -> Any:
+    """run(check, token_s): a service for the length of one check."""
+
+    def go(check: Any, token_s: float = 0.0, **options: Any) -> None:
+        async def main() -> None:
+            async with service(tmp_path, SmallEngine(tokenizer, token_s=token_s), **options) as running:
+                await check(running)
+
+        asyncio.run(main())
+
+    return go
