@@ -32,6 +32,7 @@ from idiolect.files.folder import (
     MODEL_CONFIG,
     QUESTIONS,
     TABLE,
+    TRAINED_VOTES,
     USERS,
     Folder,
     digest,
@@ -49,13 +50,17 @@ from idiolect.manifest import (
     UserModelShape,
 )
 from idiolect.prompt.layout import Layout
+from idiolect.trained_votes import TrainedVotes
 from idiolect.user_model import Array, UserModel
 from idiolect.votes import Votes
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A checked bundle. `codes` [n_users, code_size] belong to `user_ids` in order. Not every bundle has a bank."""
+    """A checked bundle. `codes` [n_users, code_size] belong to `user_ids` in order.
+
+    Not every bundle has a bank, or says which votes its codes were trained on.
+    """
 
     path: Path
     manifest: Manifest
@@ -64,6 +69,7 @@ class Bundle:
     codes: Array
     files: Folder
     bank: Bank | None = None
+    trained_votes: TrainedVotes | None = None
 
     @cached_property
     def bundle_id(self) -> str:
@@ -111,9 +117,10 @@ class Bundle:
                 bank.code(user_model, bank.prior(user_model).infer(Votes.none(len(bank.mean)), bank.likelihood))
             except UserCodeError as error:
                 raise BundleCorrupt(f"{TABLE}: a new user's code is impossible: {error.message}") from error
+        trained_votes = TrainedVotes.read(files) if TRAINED_VOTES in manifest.files else None
         _check_weights(files, manifest)
         files.verify_rest()
-        return cls(path, manifest, user_model, user_ids, codes, files, bank)
+        return cls(path, manifest, user_model, user_ids, codes, files, bank, trained_votes)
 
 
 def write_bundle(
@@ -130,6 +137,7 @@ def write_bundle(
     bank: Bank | None = None,
     cluster_names: Sequence[str] | None = None,
     decoding: Decoding | None = None,
+    trained_votes: TrainedVotes | None = None,
 ) -> Bundle:
     """Write a bundle to `path`, read it back, and only then replace one that is there.
 
@@ -143,6 +151,8 @@ def write_bundle(
         _save({"codes": codes.astype(np.float32), **pack_ids(user_ids)}, partial / USERS)
         if bank is not None:
             bank.write(partial)
+        if trained_votes is not None:
+            trained_votes.write(partial)
         folder = partial / (ADAPTER if weights.kind == "adapter" else MODEL)
         folder.mkdir()
         write_weights(folder)
@@ -196,11 +206,11 @@ def _require(files: Folder, manifest: Manifest) -> None:
     """The files of a bundle of this kind, no more and no less. Raises BundleCorrupt."""
     bank = () if manifest.bank is None else (QUESTIONS, TABLE)
     if manifest.weights.kind == "adapter":
-        return files.require((BASIS, USERS, *bank, ADAPTER_CONFIG, ADAPTER_TENSORS))
+        return files.require((BASIS, USERS, *bank, ADAPTER_CONFIG, ADAPTER_TENSORS), (TRAINED_VOTES,))
     model = files.names(MODEL)
     if not any(name.endswith(".safetensors") for name in model):
         raise BundleCorrupt(f"{MANIFEST}: names no weights in {MODEL}/")
-    files.require((BASIS, USERS, *bank, MODEL_CONFIG), model)
+    files.require((BASIS, USERS, *bank, MODEL_CONFIG), (TRAINED_VOTES, *model))
 
 
 def _check_weights(files: Folder, manifest: Manifest) -> None:

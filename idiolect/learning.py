@@ -36,6 +36,8 @@ class GivenVote:
     first: bool
     given_ms: int
     """Unix milliseconds."""
+    vote_id: str = ""
+    """Its name among its user's votes, where it has one."""
 
 
 @dataclass(frozen=True)
@@ -64,18 +66,18 @@ class Asked:
     """Why there is no question."""
 
 
-def counting(votes: Iterable[GivenVote], scored: Container[str] | None = None) -> list[GivenVote]:
-    """Of one user's votes, the oldest first, those that count, in the same order.
+def counting(votes: Iterable[GivenVote]) -> list[GivenVote]:
+    """Of one user's votes, the oldest first, those that count, in the same order: for inference, export and training.
 
     The last answer to a pair replaces the earlier ones; of a day's votes the first MAX_DAILY_VOTES count, of all the
-    latest MAX_VOTES. With `scored`, only votes on these pairs do: the others wait for their margins.
+    latest MAX_VOTES. Whoever has only the votes that count finds that all of them do.
     """
     today: Counter[int] = Counter()
     last: dict[str, GivenVote] = {}
     for vote in votes:
         day = vote.given_ms // DAY_MS
         today[day] += 1
-        if today[day] <= MAX_DAILY_VOTES and (scored is None or vote.pair_id in scored):
+        if today[day] <= MAX_DAILY_VOTES:
             last.pop(vote.pair_id, None)
             last[vote.pair_id] = vote
     return list(last.values())[-MAX_VOTES:]
@@ -87,14 +89,17 @@ def know(
     votes: Iterable[GivenVote],
     margins: Mapping[str, Floats],
     trained: Array | None = None,
+    trained_on: Container[GivenVote] = (),
 ) -> Known | None:
-    """What the votes, the oldest first, say of their user; None without a vote that counts.
+    """What the votes, the oldest first, say of their user; None without a vote that counts and says something new.
 
-    `margins` [1 + C] are offset and slopes of pairs that are not in the bank, `trained` is the user's code from
-    training. Votes are summed in a fixed order, so that codes do not depend on the order in which they came, to the
-    last bit; it matters only to decide which votes are outdated (idiolect/drift.py).
+    `margins` [1 + C] are offset and slopes of pairs that are not in the bank; votes on other pairs wait for theirs.
+    `trained` is the user's code from training, `trained_on` the votes that are in it already. Votes are summed in a
+    fixed order, so that codes do not depend on the order in which they came, to the last bit; it matters only to decide
+    which votes are outdated (idiolect/drift.py).
     """
-    counted = counting(votes, bank.index.keys() | margins.keys())
+    scored = bank.index.keys() | margins.keys()
+    counted = [vote for vote in counting(votes) if vote.pair_id in scored and vote not in trained_on]
     if not counted:
         return None
     rows = np.array([_row(bank, vote.pair_id, margins) for vote in counted])

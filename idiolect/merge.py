@@ -55,6 +55,7 @@ def merge_bundle(bundle: Bundle, base: Path, out: Path) -> Bundle:
         bank=bundle.bank,
         cluster_names=bundle.manifest.cluster_names,
         decoding=bundle.manifest.decoding,
+        trained_votes=bundle.trained_votes,
     )
 
 

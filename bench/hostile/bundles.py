@@ -22,6 +22,7 @@ from bench.hostile.reading import harm
 from bench.results import record
 from idiolect.bundle import Bundle
 from idiolect.errors import BundleError
+from idiolect.trained_votes import TrainedVotes
 from tests.live import DEMO_BUNDLE
 from tests.parts.bundles import small_bank, small_bundle
 
@@ -32,7 +33,12 @@ LONGEST_MESSAGE = 400
 def originals(folder: Path) -> list[Bundle]:
     """A bundle of each kind."""
     return [
-        small_bundle(folder / "cluster", bank=small_bank(), cluster_names=("a", "b", "c", "d")),
+        small_bundle(
+            folder / "cluster",
+            bank=small_bank(),
+            cluster_names=("a", "b", "c", "d"),
+            trained_votes=TrainedVotes.of(range(1, 100)),
+        ),
         small_bundle(folder / "individual", kind="individual"),
         small_bundle(folder / "low_rank", kind="low_rank"),
         small_bundle(folder / "merged", merged=True),

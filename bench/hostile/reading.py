@@ -13,7 +13,7 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from idiolect.bundle import Bundle
-from idiolect.files.folder import ADAPTER_CONFIG, ADAPTER_TENSORS, BASIS, TABLE, USERS
+from idiolect.files.folder import ADAPTER_CONFIG, ADAPTER_TENSORS, BASIS, TABLE, TRAINED_VOTES, USERS
 from idiolect.votes import Votes
 
 FOR_PEOPLE = ("created", "training", "cluster_names", "also_serves")
@@ -50,12 +50,18 @@ def _of_tensors(taken: Bundle) -> str:
     """Whether safetensors' library reads the same tensors."""
     model = taken.user_model
     basis, users = load_file(taken.path / BASIS), load_file(taken.path / USERS)
-    pairs = [(basis["basis"], model.basis), (basis["generic_code"], model.generic_code), (users["codes"], taken.codes)]
+    pairs: list[tuple[Any, Any]] = [
+        (basis["basis"], model.basis),
+        (basis["generic_code"], model.generic_code),
+        (users["codes"], taken.codes),
+    ]
     offsets, names = users["id_offsets"], users["id_bytes"].tobytes()
     ids = [names[a:b].decode() for a, b in pairwise(offsets)]
     if taken.bank is not None:
         table = load_file(taken.path / TABLE)
         pairs += [(table[name], getattr(taken.bank, name)) for name in ("slopes", "offsets", "mean", "covariance")]
+    if taken.trained_votes is not None:
+        pairs += [(load_file(taken.path / TRAINED_VOTES)["votes"], taken.trained_votes.digests)]
     if taken.adapter_path is not None:
         adapter, ours = load_file(taken.path / ADAPTER_TENSORS), taken.adapter()
         pairs += [(adapter[name], ours[name]) for name in adapter]

@@ -116,4 +116,17 @@ EXPERIMENTS = (
         needs="the runs of length-users",
         module="bench.learning.feedback",
     ),
+    Experiment(
+        "vote-histories",
+        "make vote-histories",
+        (
+            Line(
+                "M5",
+                "Do server, export, reader and fit count the same votes, and none twice after a retraining?",
+                (at_least("histories", 500), at_most("disagreements/*", 0), at_most("counted_twice", 0)),
+            ),
+        ),
+        minutes=2,
+        module="bench.learning.vote_histories",
+    ),
 )

@@ -53,9 +53,10 @@ REPLIES = ("Water falls from clouds.", "In a kettle, for eight minutes or a litt
 
 def windows(kind: str) -> dict[str, Any]:
     """Long enough that user tokens are seen from a reply; and Qwen's off, as they are published: vLLM refuses them."""
-    if "use_sliding_window" in PECULIARITIES[kind]:
+    named = (PECULIARITIES | SERVED_OTHERWISE)[kind]
+    if "use_sliding_window" in named:
         return {"use_sliding_window": False, "sliding_window": None, "layer_types": None}
-    return {"sliding_window": 32} if "sliding_window" in PECULIARITIES[kind] else {}
+    return {"sliding_window": 32} if "sliding_window" in named else {}
 
 
 def measure(kind: str, folder: Path) -> dict[str, float | str]:

@@ -25,6 +25,7 @@ BASIS = "basis.safetensors"
 USERS = "users.safetensors"
 QUESTIONS = "bank.jsonl"
 TABLE = "bank.safetensors"
+TRAINED_VOTES = "trained_votes.safetensors"
 ADAPTER, MODEL = "adapter", "model"
 ADAPTER_CONFIG = f"{ADAPTER}/adapter_config.json"
 ADAPTER_TENSORS = f"{ADAPTER}/adapter_model.safetensors"
@@ -33,7 +34,7 @@ MODEL_FILES = ("*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "*.spm"
 """What a model folder may hold: weights, tokenizer, template and words. No code, and nothing to unpickle."""
 KNOWN = (
     *(BASIS, USERS),
-    *(QUESTIONS, TABLE),
+    *(QUESTIONS, TABLE, TRAINED_VOTES),
     *(ADAPTER_CONFIG, ADAPTER_TENSORS),
     *(f"{MODEL}/{pattern}" for pattern in MODEL_FILES),
 )

@@ -23,6 +23,7 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "F16": np.dtype(np.float16),
     "BF16": np.dtype(ml_dtypes.bfloat16),
     "I64": np.dtype(np.int64),
+    "U64": np.dtype(np.uint64),
     "U8": np.dtype(np.uint8),
 }
 """Of the tensors that are computed with here. A model's own may have others."""

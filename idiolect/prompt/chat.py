@@ -12,6 +12,7 @@ from unicodedata import normalize
 
 from idiolect.prompt.end_mark import bare_reply, without_mark
 from idiolect.prompt.layout import Layout
+from idiolect.prompt.marks import CUT, as_text, said
 
 Messages = Sequence[Mapping[str, Any]]
 HEADS, HEAD_TOKENS = 256, 1 << 20
@@ -24,13 +25,14 @@ def render(messages: Messages, tokenizer: Any) -> str:
 
 
 def encode(text: str, tokenizer: Any) -> list[int]:
-    """Token ids of a rendered text, which brings its special tokens itself."""
-    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    """Token ids of a rendered text, which brings its special tokens itself. What was cut is encoded piece by piece."""
+    pieces = text.split(CUT) if CUT in text else [text]
+    return [token for piece in pieces for token in tokenizer(piece, add_special_tokens=False)["input_ids"]]
 
 
 def prompt_ids(messages: Messages, tokenizer: Any) -> list[int]:
-    """Token ids of a conversation, ready for the reply."""
-    return encode(render(messages, tokenizer), tokenizer)
+    """Token ids of a conversation, ready for the reply. Marks in it are text."""
+    return encode(render(said(messages, tokenizer), tokenizer), tokenizer)
 
 
 def place(messages: Messages, layout: Layout, tokenizer: Any) -> tuple[list[int], int]:
@@ -38,6 +40,8 @@ def place(messages: Messages, layout: Layout, tokenizer: Any) -> tuple[list[int]
 
     Raises jinja2's TemplateError, LayoutError.
     """
+    if not layout.special_texts:
+        messages = said(messages, tokenizer)
     return place_text(render(messages, tokenizer), messages, layout, tokenizer)
 
 
@@ -58,8 +62,10 @@ def offset(ids: Sequence[int], text: str, messages: Messages, layout: Layout, to
     if tuple(ids[: len(head)]) == head:
         return len(head)
     # A token spans the place, or the tokenizer writes the same text otherwise in context: before that token.
-    found = tokenizer(text, add_special_tokens=False).char_to_token(start)
-    return len(head) if found is None else int(found)
+    piece = text[text.rfind(CUT, 0, start) + 1 :].split(CUT)[0]
+    before = encode(text[: start - (at := start - text.rfind(CUT, 0, start) - 1)], tokenizer)
+    found = tokenizer(piece, add_special_tokens=False).char_to_token(at)
+    return len(head) if found is None else len(before) + int(found)
 
 
 def known_offset(ids: Sequence[int], text: str, messages: Messages, layout: Layout, tokenizer: Any) -> int | None:
@@ -100,7 +106,8 @@ _heads = _Heads()
 
 def reply_ids(reply: str, layout: Layout, tokenizer: Any) -> list[int]:
     """Token ids of a reply and of the end of the turn after it."""
-    return [*encode(reply, tokenizer), end_id(layout, tokenizer)]
+    text = reply if layout.special_texts else as_text(reply, tokenizer)
+    return [*encode(text, tokenizer), end_id(layout, tokenizer)]
 
 
 def scored_ids(reply: str, marks: Sequence[str], layout: Layout, tokenizer: Any) -> list[int]:

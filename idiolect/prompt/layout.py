@@ -46,6 +46,9 @@ class Layout(BaseModel):
     max_reply_tokens: int | None = Field(default=None, ge=1)
     """Where training cut long replies: margins are of as many tokens, in serving too. Not cut if None."""
 
+    special_texts: bool = False
+    """Whether what looks like a special token in a message is one, as other servers have it."""
+
     @model_validator(mode="after")
     def _of_one_format(self) -> Self:
         if (self.anchor is None) == (self.end_id is None):
@@ -56,8 +59,8 @@ class Layout(BaseModel):
 
     @model_serializer(mode="wrap")
     def _as_in_its_format(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without the fields of the other format: bundles of format 1 keep their digests."""
-        absent = BEFORE_2 if self.anchor is None else SINCE_2
+        """Without the fields of the other format, and without what is not asked for: bundles keep their digests."""
+        absent = (*(BEFORE_2 if self.anchor is None else SINCE_2), *(() if self.special_texts else ("special_texts",)))
         return {name: value for name, value in whole(self).items() if name not in absent}
 
     @property

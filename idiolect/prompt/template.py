@@ -12,7 +12,9 @@ SYSTEM, FIRST, ANSWER, SECOND = "Sq0s", "Uq1u", "Aq2a", "Wq3w"
 OTHER = "Zq4z"
 
 
-def chat_layout(tokenizer: Any, placement: Placement, max_reply_tokens: int | None = None) -> Layout:
+def chat_layout(
+    tokenizer: Any, placement: Placement, max_reply_tokens: int | None = None, special_texts: bool = False
+) -> Layout:
     """The layout for a tokenizer's chat template, proven. Raises ChatTemplateUnsupported."""
     if not getattr(tokenizer, "chat_template", None):
         raise ChatTemplateUnsupported("the tokenizer has no chat template", hint="use an instruction-tuned model")
@@ -20,7 +22,13 @@ def chat_layout(tokenizer: Any, placement: Placement, max_reply_tokens: int | No
     bos_id = tokenizer.bos_token_id
     if placement == "after_bos":
         end_id = _end(between, tokenizer)
-        return Layout(placement=placement, bos_id=bos_id, end_id=end_id, max_reply_tokens=max_reply_tokens)
+        return Layout(
+            placement=placement,
+            bos_id=bos_id,
+            end_id=end_id,
+            max_reply_tokens=max_reply_tokens,
+            special_texts=special_texts,
+        )
     # A token that begins a text may begin each user turn, too, and is not its mark then. In ChatML it begins all turns.
     bos = tokenizer.bos_token if tokenizer.bos_token and tokenizer.bos_token not in answering else ""
     opening = _opening(head, between, _tail(tokenizer), bos, tokenizer)
@@ -31,6 +39,7 @@ def chat_layout(tokenizer: Any, placement: Placement, max_reply_tokens: int | No
         folds_system=_folds_system(opening, tokenizer),
         end_id=_end(between[: between.rfind(opening)], tokenizer),
         max_reply_tokens=max_reply_tokens,
+        special_texts=special_texts,
     )
     prove(layout, tokenizer)
     return layout

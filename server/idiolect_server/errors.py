@@ -18,6 +18,18 @@ class PromptTooLong(RequestError):
     code = "prompt_too_long"
 
 
+class ConstraintRefused(RequestError):
+    """The structured output that a reply should have is not supported, or could cost others their replies."""
+
+    code = "structured_output_refused"
+
+
+class UnknownModel(RequestError):
+    """The request names a model that is not served."""
+
+    code = "unknown_model"
+
+
 class BodyTooLarge(RequestError):
     """The request body exceeds what this route takes."""
 
@@ -192,6 +204,7 @@ STATUS: dict[type[IdiolectError], int] = {
     RequestTimeout: 408,
     UnknownHost: 421,
     NotFound: 404,
+    UnknownModel: 404,
     UnknownGeneration: 404,
     UnknownQuestion: 404,
     UnknownVote: 404,
@@ -238,5 +251,6 @@ def headers(error: IdiolectError) -> dict[str, str]:
 
 def body(error: IdiolectError) -> dict[str, dict[str, object]]:
     """The JSON that every error becomes."""
-    values = {"code": error.code, "message": error.message, "hint": error.hint, "retryable": error.retryable}
+    message = error.message.encode("utf-8", "replace").decode()  # it may repeat what a caller sent
+    values = {"code": error.code, "message": message, "hint": error.hint, "retryable": error.retryable}
     return {"error": values}

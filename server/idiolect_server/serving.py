@@ -103,6 +103,7 @@ async def start(settings: Settings, start_engine: StartEngine = start_vllm_engin
                 gpu_memory=settings.gpu_memory,
                 kv_cache_dtype=settings.kv_cache_dtype,
                 quantization=settings.quantization,
+                structured_outputs=settings.structured_outputs,
                 vllm_args=settings.vllm_args,
             )
         )

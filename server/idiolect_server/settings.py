@@ -62,6 +62,9 @@ class Settings(BaseSettings):
     quantization: str | None = None
     """How weights are quantized when they are loaded, by vLLM's name (such as fp8_per_tensor); not at all if unset. The
     bundle was trained on the weights as they are: its replies will differ."""
+    structured_outputs: bool = True
+    """Whether callers of the OpenAI API may say what form a reply must have (`response_format`, `structured_outputs`).
+    Each form is bounded, and tried in a process of its own before the engine has it (docs/http-api.md)."""
     vllm_args: str = ""
     """Further engine arguments of vLLM, as for `vllm serve`, such as `--pipeline-parallel-size 2`. Checked at start;
     what has a setting here, and what personalizing depends on, is refused."""

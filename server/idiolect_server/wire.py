@@ -162,8 +162,10 @@ class UserResponse(_Response):
     votes: int | None
     bundle: str
     profile: str | None
+    trained_votes: int
+    """Votes that the user's code was trained on: they are in it, and are not counted on top."""
     effective_votes: int
-    """Votes that say something about the user's code: distinct pairs whose margins are known."""
+    """Votes that say something more about the user's code: distinct pairs whose margins are known."""
     outdated_votes: int
     """Older votes that recent ones contradict: kept, but put aside."""
     uncertainty: float | None

@@ -13,7 +13,7 @@ import redis
 
 from idiolect_server.errors import StoreDenied, StoreFull, StoreRefused, StoreUnavailable, TooManyVotes, VoteTooLarge
 from idiolect_server.store import connection as connection_module
-from idiolect_server.store import erasures, keyspace, stream, votes
+from idiolect_server.store import erasures, export, keyspace, votes
 from idiolect_server.store.codes import CodeTable
 from idiolect_server.store.connection import digest
 from idiolect_server.store.generations import MAX_GENERATION_BYTES, MAX_GENERATIONS
@@ -119,7 +119,7 @@ def test_an_erasure_counts_at_once_and_is_finished_by_others(run, monkeypatch: p
         del store.erasures._finish_shard
         assert (await store.votes.given(TABLE, "ann")).votes == []
         assert (await store.user(TABLE, "ann")).votes == 0
-        exported = (await store.votes.export(None, 100))[0]
+        exported = (await store.export.page(None, 100))[0]
         assert [vote["user_id"] for vote in exported] == [bob]
         # The same key is a new vote, which neither the erasure nor the export takes for an old one.
         again = await store.votes.add("ann", "k0", VOTE)
@@ -130,7 +130,7 @@ def test_an_erasure_counts_at_once_and_is_finished_by_others(run, monkeypatch: p
         assert connection.xlen(keyspace.of_shard("votes", keyspace.shard("ann"))) == 2
         assert len((await store.votes.given(TABLE, "ann")).votes) == 1
         assert (await store.votes.add("ann", "k0", VOTE)).duplicate
-        assert {vote["user_id"] for vote in (await store.votes.export(None, 100))[0]} == {"ann", bob}
+        assert {vote["user_id"] for vote in (await store.export.page(None, 100))[0]} == {"ann", bob}
         assert connection.keys("*erasures*") + connection.keys("*erasing*") == []
 
     async def gone(number: int) -> None:
@@ -175,19 +175,21 @@ def test_a_vote_has_a_largest_size_and_a_user_a_largest_number(run, monkeypatch:
 
 
 def test_an_export_is_paged_by_bytes(run, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(stream, "PAGE_BYTES", 1 << 20)
+    monkeypatch.setattr(export, "PAGE_BYTES", 1 << 20)
 
     async def check(store: Store, connection: Any) -> None:
         key = keyspace.of_shard("votes", 3)
         for n in range(12):  # from a time when a vote could be as large as a body
             old = {**VOTE, "chosen": str(n % 10) * 900_000, "user_id": "ann"}
-            connection.xadd(key, {"vote": json.dumps(old, sort_keys=True)})
+            place = connection.xadd(key, {"vote": json.dumps(old, sort_keys=True)})
+            given = json.dumps({"pair": f"{n:016x}", "first": True, "key": "k"})
+            connection.hset(keyspace.of_user("given", "ann"), place, given)
         connection.xadd(key, {"vote": b"x" * (2 << 20)})  # not ours
         for n in range(300):
             await store.votes.add(f"user-{n}", "k", {**VOTE, "chosen": "y" * 10_000})
         found, cursor, pages = 0, None, 0
         while True:
-            page, after = await store.votes.export(cursor, 10_000)
+            page, after = await store.export.page(cursor, 10_000)
             assert sum(len(vote["chosen"]) for vote in page) < 3 << 20
             if after == cursor:
                 break

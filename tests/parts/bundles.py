@@ -16,6 +16,7 @@ from idiolect.bundle import Bundle, write_bundle
 from idiolect.errors import BundleError
 from idiolect.manifest import AdapterWeights, BaseModelIdentity, Decoding, MergedWeights
 from idiolect.prompt.layout import Layout
+from idiolect.trained_votes import TrainedVotes
 from idiolect.user_model import UserModel
 from idiolect.votes import Likelihood
 
@@ -34,6 +35,7 @@ def small_bundle(
     user_ids: Sequence[str] = ("ada", "böb", "c/d"),
     cluster_names: Sequence[str] | None = None,
     decoding: Decoding | None = None,
+    trained_votes: TrainedVotes | None = None,
     bank: Bank | None = None,
     merged: bool = False,
 ) -> Bundle:
@@ -76,6 +78,7 @@ def small_bundle(
         training={"seed": seed},
         cluster_names=cluster_names,
         decoding=decoding,
+        trained_votes=trained_votes,
         bank=bank,
     )
 

@@ -15,7 +15,16 @@ from safetensors.numpy import load_file, save_file
 
 from bench.hostile.changed_tensors import read_safetensors, write_safetensors
 from idiolect.errors import BundleCorrupt, BundleError, BundleMissing, BundleShapeMismatch
-from idiolect.files.folder import ADAPTER_CONFIG, ADAPTER_TENSORS, BASIS, MANIFEST, MODEL_CONFIG, TABLE, USERS
+from idiolect.files.folder import (
+    ADAPTER_CONFIG,
+    ADAPTER_TENSORS,
+    BASIS,
+    MANIFEST,
+    MODEL_CONFIG,
+    TABLE,
+    TRAINED_VOTES,
+    USERS,
+)
 from idiolect.user_model import LARGEST
 
 Change = Callable[[Path], object]
@@ -267,6 +276,18 @@ CASES: dict[str, tuple[str, Change, type[BundleError], str]] = {
         "cluster",
         text("bank.jsonl", lambda t: t.replace('"first"', '"second":"c","first"', 1)),
         *(BundleCorrupt, "bank.jsonl:1: .*given twice"),
+    ),
+    # The votes that codes were trained on.
+    "trained votes out of order": (
+        *("cluster", numbers(TRAINED_VOTES, "votes", lambda v: v[::-1]), BundleCorrupt, "not in ascending order"),
+    ),
+    "trained votes with a sign": (
+        *(
+            "cluster",
+            numbers(TRAINED_VOTES, "votes", lambda v: v.astype(np.int64)),
+            BundleShapeMismatch,
+            "votes is I64",
+        ),
     ),
     # The manifest.
     "an anchor beyond the vocabulary": (

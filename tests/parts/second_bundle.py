@@ -8,13 +8,16 @@ from safetensors.numpy import load_file, save_file
 from idiolect.base_model import identify
 from idiolect.bundle import Bundle, write_bundle
 from idiolect.prompt.layout import Layout
+from idiolect.trained_votes import TrainedVotes
 from idiolect_training.demo_model import demo_model
 
 ADAPTER = "adapter/adapter_model.safetensors"
 LAYOUT = Layout(placement="after_system", bos_id=1, opening="<|im_start|>user", folds_system=False, end_id=2)
 
 
-def second_bundle(bundle: Bundle, path: Path, layout: Layout = LAYOUT) -> Bundle:
+def second_bundle(
+    bundle: Bundle, path: Path, layout: Layout = LAYOUT, trained_votes: TrainedVotes | None = None
+) -> Bundle:
     """The bundle with half of its LoRA, and each user with the code of another one."""
 
     def write_weights(folder: Path) -> None:
@@ -38,4 +41,5 @@ def second_bundle(bundle: Bundle, path: Path, layout: Layout = LAYOUT) -> Bundle
         bank=bundle.bank,
         cluster_names=manifest.cluster_names,
         decoding=manifest.decoding,
+        trained_votes=trained_votes,
     )

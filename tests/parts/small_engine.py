@@ -29,7 +29,7 @@ class SmallEngine:
         self, tokenizer: Any, *, max_model_len: int = 2048, token_s: float = 0.0, hidden_size: int = 576
     ) -> None:
         self.tokenizer = tokenizer
-        self.conversations = Conversations(tokenizer)
+        self.conversations = Conversations(tokenizer, max_model_len)
         self.max_model_len, self.vocab_size, self.hidden_size = max_model_len, len(tokenizer), hidden_size
         self.capacity = Capacity(n_replies=64, n_tokens=1 << 16)
         self.token_s = token_s

@@ -9,6 +9,7 @@ import pytest
 
 from idiolect.bundle import Bundle
 from idiolect.prompt.layout import Layout
+from idiolect.trained_votes import TrainedVotes, digest
 from tests.parts.second_bundle import second_bundle
 from tests.parts.service import Service, events, service
 from tests.parts.small_engine import LONGEST, SmallEngine
@@ -93,6 +94,31 @@ def test_two_candidates_can_be_voted_on(run):
         assert await scored()
 
     run(check)
+
+
+def test_a_vote_that_trained_its_users_code_is_said_to_have(run, tmp_path: Path, demo_bundle: Bundle):
+    """Under the bundle that it has trained; changed afterwards it counts."""
+    assert demo_bundle.bank is not None
+    user_id, question = "short-list-warm-1", demo_bundle.bank.questions[0]
+    votes = TrainedVotes.of([digest(user_id, question.question_id, True)])
+    bundle = second_bundle(demo_bundle, tmp_path / "bundle", trained_votes=votes)
+    answer = {"question_id": question.question_id, "chosen": question.first, "rejected": question.second}
+    changed = answer | {"chosen": question.second, "rejected": question.first}
+
+    async def check(running: Service) -> None:
+        async def effect(user_id: str, answer: dict[str, str]) -> tuple[str, str, int, int]:
+            vote = (await running.http.post("/feedback", json={"user_id": user_id} | answer)).json()
+            user = (await running.http.get(f"/users/{user_id}")).json()
+            assert user["state"] == vote["state"]
+            assert user["effective_votes"] == vote["effective_votes"]
+            return vote["effect"], user["state"], user["trained_votes"], user["effective_votes"]
+
+        assert await effect(user_id, answer) == ("trained", "stored", 1, 0)
+        assert await effect(user_id, changed) == ("counted", "inferred", 0, 1)
+        assert await effect(user_id, answer) == ("trained", "stored", 1, 0)
+        assert await effect("new", answer) == ("counted", "inferred", 0, 1)
+
+    run(check, bundle=bundle.path)
 
 
 def test_an_engine_that_dies_ends_streams_with_an_error_and_the_service(run):

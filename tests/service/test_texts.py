@@ -104,7 +104,7 @@ def test_the_door_of_openai_clients_judges_as_the_others(run):
             assert refused.json()["error"]["message"].endswith(": control characters are not allowed"), name
             clean = json.loads(json.dumps(body), object_pairs_hook=_cleaned)
             passed = await running.http.post("/v1/chat/completions", json=CHAT | clean)
-            assert passed.json()["error"]["message"] == "this engine has no OpenAI layer", name
+            assert "control characters" not in passed.text, name
 
     run(check)
 

@@ -88,6 +88,8 @@ class RunConfig(_Strict):
     """Where users' rows live while training: host memory, or a sparse file in the run folder."""
     lora: LoraConfig = LoraConfig()
     placement: Placement = "after_system"
+    special_texts: bool = False
+    """Take what looks like a special token in a message for one, as other servers do; the bundle says so."""
     objective: Objective = "sigmoid"
     length_normalized: bool = False
     """Take log-probabilities per token instead of a reply."""

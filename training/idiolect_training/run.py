@@ -113,8 +113,10 @@ def _export(
     from idiolect_training.evaluate.language import check_loops
     from idiolect_training.evaluate.study import read_evaluation
     from idiolect_training.export.bundle import export as write_bundle
+    from idiolect_training.fit.loop import trained_votes
 
     if run.generate is not None and not allow_loops:
         check_loops(read_evaluation(out)["language"], run.generate.max_looping)
     folder = bundle or out / "bundle"
-    log.info("bundle %s at %s", write_bundle(run, policy, user_rows, folder).bundle_id, folder)
+    written = write_bundle(run, policy, user_rows, folder, trained_votes(run, out))
+    log.info("bundle %s at %s", written.bundle_id, folder)

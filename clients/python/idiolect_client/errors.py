@@ -75,6 +75,14 @@ class PromptTooLong(APIError):
     """The prompt leaves no room for a reply."""
 
 
+class ConstraintRefused(APIError):
+    """The form that a reply should have is not supported, or could cost others their replies."""
+
+
+class UnknownModel(APIError):
+    """The server serves no model of that name."""
+
+
 class BodyTooLarge(APIError):
     """The request body exceeds what the server accepts."""
 
@@ -163,6 +171,8 @@ BY_CODE: dict[str, type[APIError]] = {
     "invalid_request": InvalidRequest,
     "no_user_turn": NoUserTurn,
     "prompt_too_long": PromptTooLong,
+    "structured_output_refused": ConstraintRefused,
+    "unknown_model": UnknownModel,
     "body_too_large": BodyTooLarge,
     "headers_too_large": HeadersTooLarge,
     "request_timeout": RequestTimeout,

@@ -48,8 +48,9 @@ class Vote:
     """An accepted vote. `votes` counts the user's; `duplicate` means that this one was counted before.
 
     `state` is how the user is served from now on, `effective_votes` as in User. `effect` is what the vote does:
-    "counted", "to_be_scored" (it counts once its pair has been scored), "set_aside", "unscorable" or "no_bank" (the
-    bundle infers nobody). All three are None where the server could not tell.
+    "counted", "trained" (the user's code was trained on it), "to_be_scored" (it counts once its pair has been scored),
+    "set_aside", "unscorable" or "no_bank" (the bundle infers nobody). All three are None where the server could not
+    tell.
     """
 
     vote_id: str
@@ -84,7 +85,8 @@ class User:
 
     `effective_votes` are those that say something about the user, `outdated_votes` older ones that these contradict;
     `uncertainty` falls from 1 to 0, None without effective votes; `belief` are the weights of the clusters by name,
-    None where the bundle has no names.
+    None where the bundle has no names. `trained_votes` are those that the user's code was trained on: they are in it,
+    and no effective votes on top of it; None where the server does not say.
     """
 
     user_id: str
@@ -97,6 +99,7 @@ class User:
     outdated_votes: int
     uncertainty: float | None
     belief: dict[str, float] | None
+    trained_votes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

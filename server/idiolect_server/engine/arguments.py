@@ -42,6 +42,7 @@ OURS = {
     "served_model_name",
     "skip_mm_profiling",
     "skip_tokenizer_init",
+    "structured_outputs_config",
     "trust_remote_code",
 }
 """How a user's tokens, replies and votes come out right depends on these, and on those that begin so:"""

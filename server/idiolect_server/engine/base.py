@@ -45,6 +45,8 @@ class EngineConfig:
     """vLLM's name of the type that keys and values are kept in; the model's own if None."""
     quantization: str | None = None
     """vLLM's name of a method, for weights that are quantized when they are loaded."""
+    structured_outputs: bool = True
+    """Whether callers may say what form a reply must have."""
     vllm_args: str = ""
     """Any other engine arguments of vLLM, as for `vllm serve`."""
 

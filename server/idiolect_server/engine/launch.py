@@ -11,6 +11,7 @@ import torch
 from pydantic import ValidationError
 from transformers import AutoConfig
 from vllm.config.cache import CacheDType
+from vllm.config.structured_outputs import StructuredOutputsConfig
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.model_executor.layers.quantization import QuantizationMethods
 from vllm.platforms import current_platform
@@ -87,6 +88,9 @@ def engine_args(config: EngineConfig) -> AsyncEngineArgs:
         # the cores that compute while it waits. By the name "uni" vLLM refuses it there, since OpenMP is set up for
         # workers only; start_vllm does that.
         distributed_executor_backend=UniProcExecutor if is_cpu() else None,
+        # Others, which vLLM falls back to, write repetitions out in the server's own process. What xgrammar does not
+        # take is refused.
+        structured_outputs_config=StructuredOutputsConfig(backend="xgrammar"),
         tensor_parallel_size=config.tensor_parallel_size,
         **({} if config.gpu_memory is None or is_cpu() else {"gpu_memory_utilization": config.gpu_memory}),
         **({} if config.kv_cache_dtype is None else {"kv_cache_dtype": config.kv_cache_dtype}),

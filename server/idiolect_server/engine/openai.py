@@ -1,8 +1,8 @@
 """The OpenAI protocol: vLLM's own serving layer, with user tokens put into each rendered prompt.
 
-Everything that vLLM does for /v1/chat/completions stays vLLM's (tools, structured output, logprobs, streaming).
-Two steps are ours: between rendering and generating, the prompt gets the tokens of `user`; and what could harm the
-engine or bring tensors from outside is refused first.
+What vLLM does for /v1/chat/completions stays vLLM's (structured output, logprobs, streaming). Two steps are ours: a
+request is read, bounded and measured before vLLM sees any of it (`chat_request.py`, `structured/`), and between
+rendering and generating, the prompt gets the tokens of `user`.
 """
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
@@ -10,7 +10,6 @@ from contextlib import aclosing
 from contextvars import ContextVar
 from typing import Any
 
-from pydantic import ValidationError
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest, ChatCompletionResponse
 from vllm.entrypoints.openai.chat_completion.serving import OpenAIServingChat
 from vllm.entrypoints.openai.models.protocol import BaseModelPath
@@ -26,13 +25,27 @@ from vllm.v1.engine.exceptions import EngineDeadError
 from idiolect.errors import IdiolectError
 from idiolect.prompt.chat import stop_ids
 from idiolect.prompt.layout import Layout
+from idiolect.prompt.marks import said
 from idiolect.prompt.profile import with_profile
 from idiolect.text import printable
+from idiolect_server.engine import chat_request
 from idiolect_server.engine.conversation import Conversations
-from idiolect_server.errors import EngineDead, RequestError, first_problem
+from idiolect_server.engine.structured.constraint import Constraint, constraint
+from idiolect_server.engine.structured.nursery import Nursery
+from idiolect_server.errors import (
+    ConstraintRefused,
+    EngineDead,
+    GenerationFailed,
+    PromptTooLong,
+    RequestError,
+    UnknownModel,
+)
 from idiolect_server.prompt import Placed, UserTokens
 
-MAX_CHOICES = 8
+TOO_LONG = {"input_text", "input_tokens"}
+"""What vLLM says is wrong with prompts that are longer than the model takes."""
+
+FAILED = 'data: {"error"'
 
 Outputs = AsyncGenerator[RequestOutput, None]
 
@@ -51,7 +64,9 @@ class OpenAI:
         layout: Layout,
         name: str,
         lora_request: LoRARequest | None,
+        nursery: Nursery | None,
     ) -> None:
+        """Without a nursery, structured outputs are refused."""
         models = OpenAIServingModels(llm, [BaseModelPath(name=name, model_path=llm.model_config.model)])
         renderer = OnlineRenderer(
             model_config=llm.model_config,
@@ -60,8 +75,7 @@ class OpenAI:
             chat_template=None,
             chat_template_content_format="string",
         )
-        self._llm = llm
-        self._models = models
+        self._llm, self._models, self._conversations, self._nursery = llm, models, conversations, nursery
         self._chat = _PersonalChat(
             llm,
             models,
@@ -79,17 +93,13 @@ class OpenAI:
     async def chat(
         self, body: dict[str, Any], user_tokens: UserTokens, profile: str | None = None
     ) -> tuple[int, dict[str, Any] | AsyncGenerator[str, None]]:
-        """Raises RequestError, also for a body that is none of the protocol."""
-        request = _parse(body)
+        """Raises RequestError, also for a body that is none of the protocol, EngineDead, GenerationFailed."""
+        asked = chat_request.read(body)
+        await self._conversations.measure(asked.texts)
+        bound = await self._constraint(asked)
         token = _user_tokens.set(user_tokens)
         try:
-            _check(request)
-            if self._ends:
-                request = request.model_copy(update={"stop_token_ids": [*(request.stop_token_ids or ()), *self._ends]})
-            if profile is not None:
-                messages = with_profile([_flat(message) for message in request.messages], profile)
-                request = request.model_copy(update={"messages": messages})
-            answer = await self._chat.create_chat_completion(request)
+            answer = await self._chat.create_chat_completion(self._request(asked, bound, profile))
         except IdiolectError:
             raise
         except EngineDeadError as error:
@@ -99,17 +109,54 @@ class OpenAI:
         finally:
             _user_tokens.reset(token)
         if isinstance(answer, ErrorResponse):
-            return int(answer.error.code), answer.model_dump()
+            raise self._error(answer, bound)
         if isinstance(answer, ChatCompletionResponse):
             return 200, answer.model_dump()
-        return 200, self._lines(answer)
+        return 200, self._events(answer, bound)
 
-    async def _lines(self, answer: AsyncGenerator[str, None]) -> AsyncGenerator[str, None]:
-        """vLLM's stream. Raises EngineDead where vLLM tells in words of its own that there is no engine any more."""
-        async with aclosing(answer):
-            async for line in answer:
-                if line.startswith('data: {"error"') and self._llm.errored:
-                    raise EngineDead("the engine has stopped")
+    async def _constraint(self, asked: chat_request.ChatRequest) -> Constraint | None:
+        """What the reply must look like, tried. Raises ConstraintRefused."""
+        bound = constraint(asked.response_format, asked.structured_outputs)
+        if bound is not None:
+            if self._nursery is None:
+                raise ConstraintRefused("structured outputs are off", hint="IDIOLECT_STRUCTURED_OUTPUTS turns them on")
+            await self._nursery.check(bound)
+        return bound
+
+    def _request(
+        self, asked: chat_request.ChatRequest, bound: Constraint | None, profile: str | None
+    ) -> ChatCompletionRequest:
+        """vLLM's. Raises what vLLM's validators raise."""
+        changes: dict[str, Any] = {"stop_token_ids": [*(asked.stop_token_ids or ()), *self._ends]}
+        if bound is not None:
+            changes["structured_outputs"] = {bound.kind: bound.text}
+        passed = asked.passed(**changes)
+        if profile is not None:
+            passed["messages"] = with_profile([_flat(message) for message in passed["messages"]], profile)
+        if not self._chat.layout.special_texts:
+            passed["messages"] = said(passed["messages"], self._chat.renderer.tokenizer)
+        return ChatCompletionRequest.model_validate(passed)
+
+    def _error(self, answer: ErrorResponse, bound: Constraint | None) -> IdiolectError:
+        """vLLM's error as ours, so that both APIs answer alike."""
+        status, message = int(answer.error.code), answer.error.message
+        if status >= 500 and bound is not None and self._nursery is not None:
+            self._nursery.condemn(bound)
+            return ConstraintRefused("the structured output is refused: it takes too long per token")
+        if status >= 500:
+            return GenerationFailed(f"the engine failed this request: {message}")
+        if status == 404:
+            return UnknownModel(message)
+        return (PromptTooLong if answer.error.param in TOO_LONG else RequestError)(message[:500])
+
+    async def _events(self, lines: AsyncGenerator[str, None], bound: Constraint | None) -> AsyncGenerator[str, None]:
+        """vLLM's stream. Raises in our words what vLLM tells in the middle of it in words of its own."""
+        async with aclosing(lines):
+            async for line in lines:
+                if line.startswith(FAILED):
+                    if self._llm.errored:
+                        raise EngineDead("the engine has stopped")
+                    raise self._error(ErrorResponse.model_validate_json(line.removeprefix("data: ")), bound)
                 yield line
 
     async def models(self) -> dict[str, Any]:
@@ -147,9 +194,10 @@ class _PersonalChat(OpenAIServingChat):  # type: ignore[misc]
         return await super().chat_completion_full_generator(request, _printable(result_generator), *args, **kwargs)
 
     async def _place(self, rendered: Any, conversation: Sequence[Mapping[str, Any]]) -> Any:
-        ids = rendered["prompt_token_ids"]
-        offset = await self.conversations.offset(ids, rendered.get("prompt") or None, conversation, self.layout)
-        placed = Placed(ids, offset, _user_tokens.get())
+        ids, text = rendered["prompt_token_ids"], rendered.get("prompt") or None
+        placed = Placed(*await self.conversations.whole(ids, text, conversation, self.layout), _user_tokens.get())
+        if placed.n_tokens >= self.model_config.max_model_len:
+            raise PromptTooLong(f"the prompt has {placed.n_tokens} tokens, more than the model takes with the reply")
         # Equal salts keep sharing; a caller's own salt still isolates what the caller wants isolated.
         salted = {"cache_salt": rendered["cache_salt"]} if rendered.get("cache_salt") else {}
         return {**self.engine_input(placed), **salted}
@@ -172,33 +220,3 @@ def _flat(message: Any) -> Any:
     """The message with text parts joined, as vLLM would join them."""
     parts = message["content"] if isinstance(message.get("content"), list) else None
     return message if parts is None else {**message, "content": "\n".join(part["text"] for part in parts)}
-
-
-def _parse(body: dict[str, Any]) -> ChatCompletionRequest:
-    try:
-        return ChatCompletionRequest.model_validate(body)
-    except ValidationError as error:
-        raise RequestError(first_problem(error.errors())) from None
-
-
-def _check(request: ChatCompletionRequest) -> None:
-    for message in request.messages:
-        content = message.get("content") if isinstance(message, dict) else None
-        if isinstance(content, list) and any(not isinstance(p, dict) or p.get("type") != "text" for p in content):
-            raise RequestError("only text content is accepted")
-    if (request.n or 1) > MAX_CHOICES:
-        raise RequestError(f"n may be at most {MAX_CHOICES}")
-    for name in (
-        "use_beam_search",
-        "priority",
-        "add_special_tokens",  # before the user tokens, where training had none
-        "mm_processor_kwargs",
-        "kv_transfer_params",
-        "ec_transfer_params",
-        "vllm_xargs",
-        "media_io_kwargs",
-    ):
-        if getattr(request, name, None):
-            raise RequestError(f"{name} is not supported")
-    if request.truncate_prompt_tokens is not None:  # it would cut their place off
-        raise RequestError("truncate_prompt_tokens is not supported")

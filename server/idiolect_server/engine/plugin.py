@@ -10,6 +10,7 @@ import time
 from functools import cache
 
 from idiolect_server.engine.seeds import put_generators_back
+from idiolect_server.engine.structured.watch import watch_constraints
 from idiolect_server.engine.time_slice import take_long_turns
 from idiolect_server.scratch import sweep
 
@@ -42,6 +43,7 @@ def register() -> None:
         return
     assert parent.pid is not None
     _end_with_parent(parent.pid)
+    watch_constraints()
     if current_platform.is_cpu():
         put_generators_back()
         take_long_turns()

@@ -22,6 +22,7 @@ from idiolect_server.engine.conversation import Conversations
 from idiolect_server.engine.injection import build_injection
 from idiolect_server.engine.launch import engine_args, start_vllm
 from idiolect_server.engine.openai import OpenAI
+from idiolect_server.engine.structured.nursery import Nursery
 from idiolect_server.errors import EngineDead, GenerationFailed, PromptTooLong
 from idiolect_server.prompt import Placed
 
@@ -40,8 +41,13 @@ class VllmEngine:
         self._injection = build_injection(config.injection)
         self._dtype: torch.dtype = llm.model_config.dtype
         self.tokenizer = llm.renderer.tokenizer
-        self.conversations = Conversations(self.tokenizer)
         self.max_model_len: int = llm.model_config.max_model_len
+        self.conversations = Conversations(self.tokenizer, self.max_model_len)
+        self._nursery = (
+            Nursery(llm.model_config.tokenizer, llm.model_config.get_vocab_size())
+            if config.structured_outputs
+            else None
+        )
         self.vocab_size: int = llm.model_config.get_vocab_size()
         self.hidden_size: int = llm.model_config.get_hidden_size()
         n_replies, cache = llm.vllm_config.scheduler_config.max_num_seqs, llm.vllm_config.cache_config
@@ -134,7 +140,9 @@ class VllmEngine:
             await self.llm.remove_lora(request.lora_int_id)
 
     def chat_api(self, layout: Layout, model_name: str, adapter: Adapter | None) -> OpenAI:
-        return OpenAI(self.llm, self.engine_input, self.conversations, layout, model_name, lora_request(adapter))
+        return OpenAI(
+            self.llm, self.engine_input, self.conversations, layout, model_name, lora_request(adapter), self._nursery
+        )
 
     async def beat(self) -> None:
         with _mapped():
@@ -147,6 +155,8 @@ class VllmEngine:
 
     def close(self) -> None:
         self.conversations.close()
+        if self._nursery is not None:
+            self._nursery.close()
         # Its process has nothing to save. One that hangs does not even take notice, and is killed.
         self.llm.shutdown(timeout=CLOSE_S)
 

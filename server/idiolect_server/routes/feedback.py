@@ -14,8 +14,8 @@ from idiolect_server import metrics
 from idiolect_server.errors import RequestError, StoreError, UnknownGeneration
 from idiolect_server.releases.release import Release
 from idiolect_server.serving import leased, serving
+from idiolect_server.store.export import to_parquet
 from idiolect_server.store.store import Store
-from idiolect_server.store.stream import to_parquet
 from idiolect_server.wire import FeedbackRequest, FeedbackResponse, as_chat
 
 router = APIRouter()
@@ -31,10 +31,13 @@ async def feedback(
     idempotency_key: Annotated[str | None, Header(min_length=1, max_length=256)] = None,
 ) -> FeedbackResponse:
     """Store one comparison. Repeat it with the same Idempotency-Key after any failure: it counts once."""
-    release, store, began = leased(http), serving(http.app).store, time.perf_counter()
+    live, release, began = serving(http.app), leased(http), time.perf_counter()
+    store = live.store
     pair = "bank" if request.question_id else "organic"
     store.check_room()
     vote = await _vote(store, release, request)
+    for reply in (vote["chosen"], vote["rejected"]):
+        live.engine.conversations.check(*(message["content"] for message in vote["messages"]), reply)
     receipt = await store.votes.add(request.user_id, idempotency_key or uuid.uuid4().hex, vote)
     if not receipt.duplicate:
         metrics.VOTES.labels(pair).inc()
@@ -60,11 +63,12 @@ async def export(
     limit: Annotated[int, Query(ge=1, le=MAX_EXPORT)] = 1000,
     format: Annotated[str, Query(pattern="^(ndjson|parquet)$")] = "ndjson",
 ) -> Response:
-    """Votes whose users consented, oldest first in each shard, as `training` reads them (`format: feedback`).
+    """Votes that count and whose users consented, oldest first in each shard, as `training` reads them
+    (`format: feedback`).
 
     The header `x-idiolect-cursor` resumes after them. It comes back unchanged when there is nothing more yet.
     """
-    votes, after = await serving(http.app).store.votes.export(cursor, limit)
+    votes, after = await serving(http.app).store.export.page(cursor, limit)
     headers = {CURSOR_HEADER: after}
     if format == "parquet":
         content = await asyncio.to_thread(to_parquet, votes)

@@ -85,7 +85,7 @@ async def user(user_id: UserPath, http: Request) -> UserResponse:
     """What is known of one user. An unknown user is no error."""
     release = leased(http)
     who = await release.personalizer.find(user_id)
-    known = await release.learner.known(user_id) if who.votes else None
+    known, n_trained = await release.learner.known(user_id) if who.votes else (None, 0)
     return UserResponse(
         user_id=user_id,
         known=who.state in ("stored", "inferred") or bool(who.votes) or who.profile is not None,
@@ -93,6 +93,7 @@ async def user(user_id: UserPath, http: Request) -> UserResponse:
         votes=who.votes,
         bundle=who.bundle_id,
         profile=who.profile,
+        trained_votes=n_trained,
         effective_votes=0 if known is None else known.effective_votes,
         outdated_votes=0 if known is None else known.outdated_votes,
         uncertainty=None if known is None else known.uncertainty,

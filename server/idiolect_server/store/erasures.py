@@ -2,7 +2,7 @@
 
 One step puts the user's votes and generations aside, under names that are not the user's, deletes the rest, and writes
 down what is left to do. Whoever comes by finishes that: who began it, the next erasure in the shard, or a server that
-looks (`finish_all`). Until then the votes are in nobody's count, and no export shows them (stream.py).
+looks (`finish_all`). Until then the votes are nobody's: they neither count nor are exported (export.py).
 """
 
 import asyncio

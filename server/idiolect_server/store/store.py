@@ -29,6 +29,7 @@ from idiolect_server.store.connection import (
     send,
 )
 from idiolect_server.store.erasures import Erased, Erasures, hash_fields
+from idiolect_server.store.export import Export
 from idiolect_server.store.generations import Generations
 from idiolect_server.store.keyspace import CHANNEL, N_SHARDS, OURS
 from idiolect_server.store.leftovers import clear
@@ -112,6 +113,7 @@ class Store:
         self._breaker = Breaker(self._redis)
         self.changes = Changes(self._redis, self._breaker)
         self.votes = VoteLog(self._redis, self._patient, self.changes)
+        self.export = Export(self._patient)
         self.generations = Generations(self._redis, self._breaker)
         self.margins = MarginTable(self._redis)
         self.erasures = Erasures(self._patient)

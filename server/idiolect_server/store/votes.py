@@ -20,7 +20,7 @@ from idiolect_server.store.changes import PUBLISH_CHANGE, Changes
 from idiolect_server.store.codes import READ_CODE, CodeTable
 from idiolect_server.store.connection import Connection, call, count, mapped, send
 from idiolect_server.store.keyspace import OURS
-from idiolect_server.store.stream import APPEND, export, is_place, order
+from idiolect_server.store.stream import APPEND, is_place, order
 
 KEY_TTL_S = 30 * 24 * 3600
 _PAIR = re.compile("[0-9a-f]{16}")
@@ -204,23 +204,9 @@ class VoteLog:
         n_votes, listed, revision, trained = answer
         votes = dict(zip(listed[::2], listed[1::2], strict=True))
         if n_votes > MAX_USER_VOTES:
-            votes = await self._latest(names[0])
+            votes = await latest(self._patient, names[0])
         found = await asyncio.to_thread(in_order, votes) if len(votes) > INLINE_VOTES else in_order(votes)
         return Given(found, count(revision), trained)
-
-    async def _latest(self, key: str) -> dict[bytes, bytes]:
-        """The latest MAX_USER_VOTES of too many, in steps between which Redis serves others."""
-        found: dict[bytes, bytes] = {}
-        cursor = 0
-        while True:
-            async with mapped():
-                cursor, some = await self._patient.hscan(key, cursor, count=SCAN_VOTES)
-            found |= some
-            if not cursor or len(found) > 2 * MAX_USER_VOTES:
-                kept = sorted(filter(is_place, found), key=order)[-MAX_USER_VOTES:]
-                found = {stream_id: found[stream_id] for stream_id in kept}
-            if not cursor:
-                return found
 
     async def touch(self, user_ids: Collection[str]) -> None:
         """Have these users' codes inferred anew: pairs of theirs have been scored."""
@@ -232,9 +218,23 @@ class VoteLog:
         for user_id in user_ids:
             self._changes.heard(user_id)
 
-    async def export(self, cursor: str | None, n_entries: int) -> tuple[list[dict[str, Any]], str]:
-        """See idiolect_server/store/stream.py."""
-        return await export(self._patient, cursor, n_entries)
+
+async def latest(connection: Connection, key: str) -> dict[bytes, bytes]:
+    """The latest MAX_USER_VOTES of a hash `given` that has too many, in steps between which Redis serves others.
+
+    Raises StoreError.
+    """
+    found: dict[bytes, bytes] = {}
+    cursor = 0
+    while True:
+        async with mapped():
+            cursor, some = await connection.hscan(key, cursor, count=SCAN_VOTES)
+        found |= some
+        if not cursor or len(found) > 2 * MAX_USER_VOTES:
+            kept = sorted(filter(is_place, found), key=order)[-MAX_USER_VOTES:]
+            found = {stream_id: found[stream_id] for stream_id in kept}
+        if not cursor:
+            return found
 
 
 def in_order(votes: Mapping[bytes, bytes]) -> list[GivenVote]:
@@ -244,5 +244,6 @@ def in_order(votes: Mapping[bytes, bytes]) -> list[GivenVote]:
         with suppress(ValueError, KeyError, TypeError, RecursionError):
             fields = json.loads(votes[stream_id])
             if _PAIR.fullmatch(fields["pair"]):
-                found.append(GivenVote(fields["pair"], fields["first"] is True, order(stream_id)[0]))
+                vote = GivenVote(fields["pair"], fields["first"] is True, order(stream_id)[0], stream_id.decode())
+                found.append(vote)
     return found

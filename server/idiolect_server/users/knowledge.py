@@ -7,10 +7,11 @@ from idiolect.learning import Known
 
 State = Literal["stored", "inferred", "generic", "degraded"]
 """Where the code of a request comes from: training, votes, nowhere, or, while the store is silent, what there was."""
-Effect = Literal["counted", "to_be_scored", "set_aside", "unscorable", "no_bank"]
-"""What a vote does to its user's code. `counted`: it is in it. `to_be_scored`: it will be, once its pair has margins.
-`set_aside`: newer votes contradict it, or a limit keeps it out. `unscorable`: its pair has no margins. `no_bank`: the
-bundle infers nobody. Whichever it is, the vote is kept."""
+Effect = Literal["counted", "trained", "to_be_scored", "set_aside", "unscorable", "no_bank"]
+"""What a vote does to its user's code. `counted`: it is in it. `trained`: it is in it from training, and is not counted
+on top. `to_be_scored`: it will be, once its pair has margins. `set_aside`: newer votes contradict or replace it, or a
+limit keeps it out. `unscorable`: its pair has no margins. `no_bank`: the bundle infers nobody. Whichever it is, the
+vote is kept."""
 
 
 @dataclass(frozen=True)

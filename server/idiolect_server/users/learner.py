@@ -5,7 +5,7 @@ the model once for each pair (users/scorer.py).
 """
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Container, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,7 +15,7 @@ from idiolect.bank import Bank, Question
 from idiolect.bundle import Bundle
 from idiolect.errors import UserCodeError
 from idiolect.inference import Prior
-from idiolect.learning import Asked, Known, ask, believed, counting, know
+from idiolect.learning import Asked, GivenVote, Known, ask, believed, counting, know
 from idiolect.user_model import Array
 from idiolect.votes import Belief, Floats
 from idiolect_server import metrics
@@ -32,9 +32,10 @@ MAX_INLINE_VOTES = 64
 
 @dataclass(frozen=True)
 class _Looked:
-    """A user's votes, the margins that are stored of their pairs, and what follows."""
+    """A user's votes, those that the user's code was trained on, the margins that are stored, and what follows."""
 
     given: Given
+    trained_on: frozenset[GivenVote]
     margins: Mapping[str, Floats]
     known: Known | None
 
@@ -96,18 +97,23 @@ class Learner:
         bank = self._bundle.bank
         if bank is None:
             return "no_bank"
+        said = next((vote for vote in reversed(looked.given.votes) if vote.pair_id == pair_id), None)
+        if said in looked.trained_on:
+            return "trained"
+        if said not in counting(looked.given.votes):
+            return "set_aside"
         if looked.known is not None and pair_id in looked.known.pairs:
             return "counted"
         if pair_id in bank.index:
             return "set_aside"
         if pair_id not in looked.margins:
-            counts = any(vote.pair_id == pair_id for vote in counting(looked.given.votes))
-            return "to_be_scored" if counts else "set_aside"
+            return "to_be_scored"
         return "set_aside" if self._usable(looked.margins[pair_id]) else "unscorable"
 
-    async def known(self, user_id: str) -> Known | None:
-        """What the user's votes say now; None without votes that count."""
-        return (await self._look(user_id)).known
+    async def known(self, user_id: str) -> tuple[Known | None, int]:
+        """What the user's votes say now, None without votes that count; and how many the user's code was trained on."""
+        looked = await self._look(user_id)
+        return looked.known, len(looked.trained_on)
 
     async def ask(self, user_id: str, skip: Collection[str] = ()) -> Asked:
         """The next best question for the user, but for those in `skip`."""
@@ -133,22 +139,35 @@ class Learner:
         given = await self._store.votes.given(self._table, user_id)
         margins = await self._margins(given)
         usable = {pair: row for pair, row in margins.items() if self._usable(row)}
+
+        def look() -> _Looked:
+            trained_on = self._trained_on(user_id, given)
+            return _Looked(given, trained_on, margins, self.know(given, usable, trained_on))
+
         if self._bundle.user_model.kind == "cluster" and len(given.votes) <= MAX_INLINE_VOTES:
-            return _Looked(given, margins, self.know(given, usable))
-        return _Looked(given, margins, await asyncio.to_thread(self.know, given, usable))
+            return look()
+        return await asyncio.to_thread(look)
 
     def _believed(self, bank: Bank, looked: _Looked) -> tuple[Prior, Belief]:
         return believed(bank, self._bundle.user_model, looked.known, self._trained(looked.given))
 
-    def know(self, given: Given, margins: Mapping[str, Floats]) -> Known | None:
+    def know(self, given: Given, margins: Mapping[str, Floats], trained_on: Container[GivenVote] = ()) -> Known | None:
         """The code that the votes lead to; None without a bank or without votes that count.
 
-        `margins` [1 + C] are offset and slopes of the pairs that are not in the bank.
+        `margins` [1 + C] are offset and slopes of the pairs that are not in the bank, `trained_on` votes that are in
+        the user's trained code.
         """
         bank = self._bundle.bank
         if bank is None:
             return None
-        return know(bank, self._bundle.user_model, given.votes, margins, self._trained(given))
+        return know(bank, self._bundle.user_model, given.votes, margins, self._trained(given), trained_on)
+
+    def _trained_on(self, user_id: str, given: Given) -> frozenset[GivenVote]:
+        """The votes that count and are in the trained code that the user starts from; none where there is no such."""
+        trained_votes = self._bundle.trained_votes
+        if trained_votes is None or self._trained(given) is None:
+            return frozenset()
+        return trained_votes.among(user_id, counting(given.votes))
 
     async def _margins(self, given: Given) -> dict[str, Floats]:
         """What is stored of the user's pairs that are not in the bank, as far as they have been scored."""

@@ -31,6 +31,7 @@ USER = {
     "uncertainty": 0.4,
     "belief": {"brief": 0.9, "chatty": 0.1},
     "code": [0.5, 0.5],
+    "trained_votes": 1,
 }
 VOTE = {"vote_id": "v1", "votes": 4, "duplicate": False, "state": "inferred", "effective_votes": 3, "effect": "counted"}
 GENERATION = ic.Generation("gen-1", "Grüß\u2028dich", "stop", ic.Usage(5, 2, 4), ic.Personalization("stored", "b1", 3))
@@ -389,7 +390,7 @@ def test_profile_votes_and_users_are_taken_back(server: Script, client: ic.Clien
 def test_user_ids_are_one_path_segment(server: Script, client: ic.Client, user_id: str) -> None:
     server.answers = [Answer(body={**USER, "user_id": user_id})]
     assert client.user(user_id) == ic.User(
-        user_id, True, "inferred", 3, "b1", None, 2, 0, 0.4, {"brief": 0.9, "chatty": 0.1}
+        user_id, True, "inferred", 3, "b1", None, 2, 0, 0.4, {"brief": 0.9, "chatty": 0.1}, 1
     )
     prefix, segment = server.seen[0].path.rsplit("/", 1)
     assert (prefix, unquote(segment)) == ("/users", user_id)

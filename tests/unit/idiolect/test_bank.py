@@ -177,6 +177,15 @@ def test_a_bundle_must_have_the_bank_that_it_names(trained):
     assert issubclass(BundleMissing, IdiolectError)
 
 
+def test_a_pair_is_one_question_whatever_the_profiles_of_those_who_answered(tmp_path, model):
+    run = tiny_run(tmp_path, model, bank={"n_questions": 40}, epochs=1)
+    rows = [json.loads(line) for line in run.train.read_text().splitlines()]
+    run.train.write_text("".join(json.dumps(row | more) + "\n" for row in rows for more in ({}, {"profile": "kind"})))
+    bank = export(run, fit(run, tmp_path / "out"), USERS, tmp_path / "bundle").bank
+    assert bank is not None
+    assert 1 < len(bank.questions) == len(bank.index) <= 6
+
+
 def test_the_choice_is_informative_and_not_redundant():
     table = Votes.of(np.array([[3.0, 0], [3.0, 0.01], [0, 2.0], [0.1, 0]]))
     everything = np.ones(4, bool)

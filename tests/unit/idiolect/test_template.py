@@ -11,6 +11,7 @@ import pytest
 from idiolect.errors import ChatTemplateUnsupported
 from idiolect.prompt.chat import encode, end_id, place, render, reply_ids, scored_ids
 from idiolect.prompt.layout import Layout
+from idiolect.prompt.marks import CUT, said
 from idiolect.prompt.template import chat_layout, prove
 from tests.parts.chat_templates import STYLES, UNMARKED, Style
 
@@ -60,6 +61,17 @@ def right_start(style: Style, messages: Messages, tokenizer: Any) -> int:
     return len(filled(skeleton[:start]))
 
 
+def encoded(text: str, tokenizer: Any) -> tuple[list[int], list[tuple[int, int]]]:
+    """Token ids of a rendered text whose marks were cut, and which characters each of them is of."""
+    ids, spans, at = list[int](), list[tuple[int, int]](), 0
+    for piece in text.split(CUT):
+        found = tokenizer(piece, add_special_tokens=False, return_offsets_mapping=True)
+        ids += found["input_ids"]
+        spans += [(at + first, at + end) for first, end in found["offset_mapping"]]
+        at += len(piece) + 1
+    return ids, spans
+
+
 def wrong_places(style: Style) -> tuple[int, int]:
     """How many conversations, and how many of them have the user tokens elsewhere."""
     tokenizer = style.tokenizer()
@@ -67,11 +79,11 @@ def wrong_places(style: Style) -> tuple[int, int]:
     n_wrong, asked = 0, conversations(style)
     for messages in asked:
         ids, offset = place(messages, layout, tokenizer)
-        start = right_start(style, messages, tokenizer)
-        spans = tokenizer(render(messages, tokenizer), add_special_tokens=False, return_offsets_mapping=True)
-        ends = [end for _, end in spans["offset_mapping"][:offset]]
-        begins = spans["offset_mapping"][offset][0]
-        n_wrong += not (max(ends, default=0) <= start <= begins and ids == spans["input_ids"])
+        cut = said(messages, tokenizer)  # as all prompts are
+        start = right_start(style, cut, tokenizer)
+        expected, spans = encoded(render(cut, tokenizer), tokenizer)
+        ends = [end for _, end in spans[:offset]]
+        n_wrong += not (max(ends, default=0) <= start <= spans[offset][0] and ids == expected)
     return len(asked), n_wrong
 
 

@@ -2,12 +2,14 @@
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from idiolect.learning import DAY_MS, MAX_DAILY_VOTES
+from idiolect.trained_votes import TrainedVotes, digest
 from idiolect_server.store.store import Store
 from idiolect_server.store.votes import Given, in_order
 from idiolect_server.users.learner import Learner
@@ -15,6 +17,7 @@ from tests.parts.bundles import small_bundle, with_bank
 
 Said = tuple[str, bool]
 """A pair, and whether its first side was preferred."""
+TRAINED = np.array([0.97, 0.01, 0.01, 0.01], "<f2").tobytes()  # as idiolect_server/store/codes.py packs it
 
 
 def given(votes: dict[str, Said], trained: bytes | None = None) -> Given:
@@ -122,10 +125,9 @@ def test_votes_beyond_the_daily_limit_do_not_count(learner: Learner):
 
 
 def test_a_trained_code_is_where_its_user_starts(learner: Learner):
-    trained = np.array([0.97, 0.01, 0.01, 0.01], "<f2").tobytes()  # as idiolect_server/store/codes.py packs it
-    strange, known = (learner.know(given(answers(learner, 1, 2), start), {}) for start in (None, trained))
+    strange, known = (learner.know(given(answers(learner, 1, 2), start), {}) for start in (None, TRAINED))
     assert strange.code[1] > known.code[1]
-    many = learner.know(given(answers(learner, 1, 12), trained), {})
+    many = learner.know(given(answers(learner, 1, 12), TRAINED), {})
     assert many.code.argmax() == 1
 
 
@@ -156,6 +158,50 @@ def test_a_vote_says_what_it_does(learner: Learner, votes, margins, effect):
     learnt = asyncio.run(learner.learn("ann", ORGANIC))
     assert learnt.effect == effect
     assert learnt.state == ("inferred" if effect == "counted" else "generic")
+
+
+def trained_on(learner: Learner, user_id: str, *said: Said) -> Learner:
+    """The learner of a bundle whose code of this user was trained on these answers."""
+    votes = TrainedVotes.of(digest(user_id, *each) for each in said)
+    return Learner(replace(learner._bundle, trained_votes=votes), learner._store)
+
+
+def test_a_vote_that_trained_a_code_is_no_evidence_on_top_of_it(learner: Learner):
+    said = answers(learner, 1, 4)
+    old, new = dict(list(said.items())[:3]), dict(list(said.items())[3:])
+    learner = trained_on(learner, "ann", *old.values())
+    learner._store = Votes(given(said, TRAINED))
+    known, n_trained = asyncio.run(learner.known("ann"))
+    assert (known.effective_votes, n_trained) == (1, 3)
+    assert known.code.tobytes() == learner.know(given(new, TRAINED), {}).code.tobytes()
+    learner._store = Votes(given(old, TRAINED))
+    assert asyncio.run(learner.known("ann")) == (None, 3)
+    learnt = asyncio.run(learner.learn("ann", pairs(learner)[0]))
+    assert (learnt.effect, learnt.state) == ("trained", "stored")
+    # Answers are known by their user; without a trained code in force there is nothing that they could be in.
+    for who, code in (("bob", TRAINED), ("ann", None), ("ann", b"junk")):
+        learner._store = Votes(given(said, code))
+        known, n_trained = asyncio.run(learner.known(who))
+        assert (known.effective_votes, n_trained) == (4, 0)
+
+
+def test_a_mind_changed_after_training_counts_and_changed_back_does_not(learner: Learner):
+    pair = pairs(learner)[0]
+    learner = trained_on(learner, "ann", (pair, True))
+    history: dict[str, Said] = {}
+    for number, (first, effect) in enumerate([(True, "trained"), (False, "counted"), (True, "trained")], start=1):
+        history[f"{number}-0"] = (pair, first)
+        learner._store = Votes(given(history, TRAINED))
+        assert asyncio.run(learner.learn("ann", pair)).effect == effect
+
+
+def test_a_vote_beyond_the_daily_limit_says_so_though_its_pair_was_answered_before(learner: Learner):
+    flood = {f"{n}-0": ("e" * 16, True) for n in range(2, MAX_DAILY_VOTES + 1)}
+    for first in (True, False):
+        history = {"1-0": (pairs(learner)[0], True)} | flood | {"99-0": (pairs(learner)[0], first)}
+        learner._store = Votes(given(history))
+        learnt = asyncio.run(learner.learn("ann", pairs(learner)[0]))
+        assert (learnt.effect, learnt.known.effective_votes) == ("set_aside", 1)
 
 
 def test_a_vote_on_a_question_counts_at_once(learner: Learner):

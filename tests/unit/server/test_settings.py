@@ -47,6 +47,11 @@ def test_redis_urls(monkeypatch, url):
     assert read(monkeypatch, REDIS_URL=url).redis_url == url
 
 
+def test_structured_outputs_can_be_off(monkeypatch):
+    assert read(monkeypatch).structured_outputs
+    assert not read(monkeypatch, STRUCTURED_OUTPUTS="off").structured_outputs
+
+
 def test_a_missing_bundle_is_named(monkeypatch):
     monkeypatch.delenv("IDIOLECT_BUNDLE", raising=False)
     with pytest.raises(SettingsError, match="IDIOLECT_BUNDLE"):

@@ -17,17 +17,20 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
+from idiolect.bank import pair_id
 from idiolect.base_model import identify
 from idiolect.bundle import Bundle
 from idiolect.errors import BaseModelMismatch
 from idiolect.merge import merge_bundle
+from idiolect.trained_votes import digest
 from idiolect_training.config import upgraded
 from idiolect_training.data.preferences import index_users
+from idiolect_training.data.split import split
 from idiolect_training.errors import BadPreference, CheckpointMismatch, Diverged
 from idiolect_training.evaluate.evaluate import evaluate
 from idiolect_training.export.bundle import export
 from idiolect_training.fit.batch import CHOSEN, PROMPT, REJECTED, Pair, collate, shuffled, tokenize
-from idiolect_training.fit.loop import BEST, CHECKPOINT, _accuracy, fit, restore
+from idiolect_training.fit.loop import BEST, CHECKPOINT, _accuracy, fit, restore, trained_votes
 from idiolect_training.fit.policy import Policy
 from idiolect_training.fit.run_log import LOG, read_curve
 from tests.live import ROOT
@@ -222,6 +225,49 @@ def test_early_stop_keeps_the_best_step(tmp_path, model):
     with safe_open(tmp_path / "out" / BEST, framework="pt") as file:
         assert int(file.metadata()["step"]) == 1 + accuracies.index(max(accuracies))
     restore(run, tmp_path / "out")
+    votes = trained_votes(run, tmp_path / "out")
+    assert votes is not None
+    held_out = {digest(p.user_id, *p.answer) for p in split(run.data()[0], "prompt", 0.4, run.seed)[1]}
+    assert held_out
+    assert not held_out & set(votes.digests.tolist())
+
+
+@pytest.mark.parametrize("kind", ["individual", "cluster", "low_rank"])
+def test_votes_that_trained_a_row_are_kept_and_no_others(tmp_path, model, kind):
+    """Of users who voted once each: the rows that moved are those of the votes that were not drawn for the generic one.
+
+    Replies lose the mark of their end on the way; their votes are known as they were given.
+    """
+    run = tiny_run(tmp_path, model, user_model={"kind": kind, "n_user_tokens": 2}, alpha=0.5, epochs=1)
+    votes = [
+        {"user_id": f"user {n:02}", "prompt": f"Question {n}?", "chosen": f"yes {n}<|im_end|>", "rejected": "no"}
+        for n in range(24)
+    ]
+    run.train.write_text("".join(json.dumps(vote) + "\n" for vote in votes))
+    policy = fit(run, tmp_path / "out")
+    moved = set(policy.rows.touched()["index"].tolist()) - {0}
+    assert 0 < len(moved) < len(votes)
+    pairs = [pair_id([{"role": "user", "content": v["prompt"]}], v["chosen"], v["rejected"]) for v in votes]
+    wanted = {digest(votes[row - 1]["user_id"], pairs[row - 1], False) for row in moved}
+    found = trained_votes(run, tmp_path / "out")
+    assert found is not None
+    assert set(found.digests.tolist()) == wanted
+    assert export(run, policy, index_users(run.data()[0]), tmp_path / "bundle", found).trained_votes is not None
+
+
+def test_a_run_that_trains_nobodys_row_has_no_trained_votes(tmp_path, model):
+    run = tiny_run(tmp_path, model, alpha=0, epochs=1)
+    fit(run, tmp_path / "out")
+    assert trained_votes(run, tmp_path / "out") is None
+
+
+def test_users_who_start_from_their_votes_were_trained_on_all_of_them(tmp_path, model):
+    clusters = {"kind": "cluster", "n_user_tokens": 2, "n_clusters": 2, "start": "votes"}
+    run = tiny_run(tmp_path, model, user_model=clusters, alpha=0.1, epochs=1)
+    fit(run, tmp_path / "out")
+    votes = trained_votes(run, tmp_path / "out")
+    assert votes is not None
+    assert len(votes.digests) == len(run.data()[0])
 
 
 @pytest.mark.parametrize(("normalized", "expected"), [(False, 1.0), (True, 0.0)])

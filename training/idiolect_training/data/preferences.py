@@ -11,6 +11,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
+from idiolect.bank import pair_id
 from idiolect.prompt.profile import with_profile
 from idiolect.text import Printable, Text, UserId
 from idiolect_training.data.lines import BadLines, read_lines
@@ -34,6 +35,7 @@ class Preference(BaseModel):
     messages: Annotated[tuple[Message, ...], Field(min_length=1)] | None = None
     profile: Printable | None = None
     _source: str = PrivateAttr("")
+    _answer: tuple[str, bool] | None = PrivateAttr(None)
 
     @model_validator(mode="after")
     def _one_prompt(self) -> Self:
@@ -57,6 +59,22 @@ class Preference(BaseModel):
         """The same comparison, read at `source`."""
         copy = self.model_copy()
         copy._source = source
+        return copy
+
+    @property
+    def answer(self) -> tuple[str, bool]:
+        """The pair (idiolect.bank.pair_id), and whether its first side was preferred, as they were read.
+
+        The server knows a vote by it, whatever training takes off the replies.
+        """
+        return self._answer or (pair_id(self.turns(), self.chosen, self.rejected), self.chosen < self.rejected)
+
+    def trimmed(self, chosen: str, rejected: str) -> Self:
+        """The same answer with what is left of its replies."""
+        if (chosen, rejected) == (self.chosen, self.rejected):
+            return self
+        copy = self.model_copy(update={"chosen": chosen, "rejected": rejected})
+        copy._answer = self.answer
         return copy
 
     def chat(self) -> list[dict[str, str]]:

@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 from idiolect.base_model import DEMO, DEMO_NAME, identify
 from idiolect.bundle import Bundle, write_bundle
 from idiolect.manifest import AdapterWeights
+from idiolect.trained_votes import TrainedVotes
 from idiolect_training.config import RunConfig
 from idiolect_training.demo_model import resolve
 from idiolect_training.export.margin_error import margin_error
@@ -17,7 +18,13 @@ from idiolect_training.fit.policy import Policy
 from idiolect_training.users.user_models import to_numpy
 
 
-def export(run: RunConfig, policy: Policy, user_rows: dict[str, int], bundle: Path) -> Bundle:
+def export(
+    run: RunConfig,
+    policy: Policy,
+    user_rows: dict[str, int],
+    bundle: Path,
+    trained_votes: TrainedVotes | None = None,
+) -> Bundle:
     """Write the run's bundle to the folder `bundle`. User ids keep the order of their rows."""
     codes = policy.users.codes(policy.rows.values[1:].to(policy.device))
     bank = None if run.bank is None else build_bank(run, policy, user_rows)
@@ -35,6 +42,7 @@ def export(run: RunConfig, policy: Policy, user_rows: dict[str, int], bundle: Pa
         bank=bank,
         cluster_names=run.cluster_names,
         decoding=run.decoding,
+        trained_votes=trained_votes,
     )
 
 

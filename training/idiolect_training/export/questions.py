@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from idiolect.bank import Bank, Message, Question, population
+from idiolect.bank import Bank, Message, Question, pair_id, population
 from idiolect.inference import Gaussian, Prior
 from idiolect.text import is_printable
 from idiolect.user_model import Array
@@ -78,7 +78,7 @@ def build_bank(run: RunConfig, policy: Policy, user_rows: dict[str, int]) -> Ban
     table = margin_table(run, policy, distinct, coordinates)
     mean, covariance = coordinates.points.mean(0), np.atleast_2d(np.cov(coordinates.points.T))
     covariance = covariance + np.eye(len(mean)) * 1e-3 * max(np.trace(covariance) / len(mean), 1e-12)
-    askable = np.array([_is_askable(held_out[place]) for place in first_of.values()])
+    askable = _are_askable([held_out[place] for place in first_of.values()])
     open_ = _acceptable(run, policy, distinct) & askable
     prior = population(policy.users.basis()[0], mean, covariance)
     likelihood = fit_likelihood(_own_votes(pairs, distinct, table), prior, run.beta)
@@ -175,9 +175,16 @@ def _acceptable(run: RunConfig, policy: Policy, pairs: Sequence[Pair]) -> NDArra
     return np.asarray((losses <= np.quantile(losses, ACCEPTABLE)).all(axis=1))
 
 
-def _is_askable(preference: Preference) -> bool:
-    texts = [preference.chosen, preference.rejected, *(turn["content"] for turn in preference.turns())]
-    return all(text and is_printable(text) for text in texts)
+def _are_askable(preferences: Sequence[Preference]) -> NDArray[np.bool_]:
+    """Which can be shown to anybody; of those that differ in their users' profiles alone, one."""
+    seen: set[str] = set()
+    askable = []
+    for preference in preferences:
+        texts = [preference.chosen, preference.rejected, *(turn["content"] for turn in preference.turns())]
+        pair = pair_id(preference.turns(), preference.chosen, preference.rejected)
+        askable.append(all(text and is_printable(text) for text in texts) and pair not in seen)
+        seen.add(pair)
+    return np.array(askable)
 
 
 def _question(preference: Preference) -> Question:

@@ -113,7 +113,7 @@ def tokenize(
             raise ValueError(f"prompt has {len(prompt)} tokens, more than max_prompt_tokens")
         (chosen, chosen_ids), (rejected, rejected_ids) = reply(preference.chosen), reply(preference.rejected)
         row = user_rows.get(preference.user_id, 0)
-        kept = preference.model_copy(update={"chosen": chosen, "rejected": rejected})
+        kept = preference.trimmed(chosen, rejected)
         return kept, Pair(0, row, tuple(prompt), chosen_ids, rejected_ids, offset)
 
     items = ((preference.source or f"preference {n}", preference) for n, preference in enumerate(preferences, start=1))

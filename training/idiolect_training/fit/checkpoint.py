@@ -8,23 +8,36 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from idiolect.trained_votes import Digests, TrainedVotes
 from idiolect_training.config import upgraded
 from idiolect_training.errors import CheckpointMismatch
 from idiolect_training.users.user_rows import Rows
 
 Parameters = dict[str, torch.nn.Parameter]
+VOTES = "trained_votes"
 
 
 def save_checkpoint(
-    path: Path, step: int, run: dict[str, object], parameters: Parameters, rows: Rows, optimizer: torch.optim.Optimizer
+    path: Path,
+    step: int,
+    run: dict[str, object],
+    parameters: Parameters,
+    rows: Rows,
+    optimizer: torch.optim.Optimizer,
+    votes: Digests,
 ) -> None:
-    """Write atomically: a crash leaves the previous checkpoint. Of the users' rows, only those ever trained."""
+    """Write atomically: a crash leaves the previous checkpoint. Of the users' rows, only those ever trained.
+
+    `votes` are the ones that have trained them so far (idiolect/trained_votes.py).
+    """
     tensors: dict[str, Tensor] = {f"rows/{name}": value for name, value in rows.touched().items()}
+    tensors[VOTES] = torch.from_numpy(np.unique(votes).view(np.int64))
     for name, parameter in parameters.items():
         tensors[f"weight/{name}"] = parameter.detach().cpu().contiguous()
         for moment, value in optimizer.state.get(parameter, {}).items():
@@ -60,3 +73,10 @@ def load_checkpoint(
                     }
         rows.restore({name: file.get_tensor(f"rows/{name}") for name in ("index", *Rows.STATE)})
         return int(metadata["step"])
+
+
+def read_trained_votes(path: Path) -> TrainedVotes | None:
+    """The votes that trained their users' rows; None where there are none, or an earlier version wrote the file."""
+    with safe_open(path, framework="np") as file:
+        digests = file.get_tensor(VOTES).view(np.uint64) if VOTES in file.keys() else None  # noqa: SIM118
+    return None if digests is None or not len(digests) else TrainedVotes(digests)

@@ -12,11 +12,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from accelerate import PartialState
 from accelerate.utils import reduce
 from torch import Tensor
 
+from idiolect.trained_votes import TrainedVotes, digest
 from idiolect_training.config import RunConfig
 from idiolect_training.data.lines import some
 from idiolect_training.data.preferences import Preference, index_users
@@ -24,7 +26,7 @@ from idiolect_training.data.split import split
 from idiolect_training.demo_model import cache_dir
 from idiolect_training.errors import CheckpointMismatch, Diverged
 from idiolect_training.fit.batch import Pair, shuffled, tokenize
-from idiolect_training.fit.checkpoint import load_checkpoint, save_checkpoint
+from idiolect_training.fit.checkpoint import load_checkpoint, read_trained_votes, save_checkpoint
 from idiolect_training.fit.loss import mix, nll_loss, pair_margins, preference_loss, reply_lengths
 from idiolect_training.fit.policy import Policy
 from idiolect_training.fit.run_log import Curve
@@ -69,6 +71,8 @@ def fit(run: RunConfig, out: Path) -> Policy:  # noqa: C901
     if idle := [user_id for user_id, row in user_rows.items() if not counts[row]]:
         log.warning("%d users have no comparison left, and stay generic: %s", len(idle), some(idle))
     policy.rows.shrink(counts, run.prior)
+    votes = np.array([digest(preference.user_id, *preference.answer) for preference in preferences], np.uint64)
+    trained = np.zeros(len(votes), bool)
     lora, shared = policy.lora_parameters(), policy.user_parameters()
     optimizer = build_optimizer(run, policy)
     n_steps = run.epochs * -(-len(pairs) // run.batch_pairs)
@@ -86,6 +90,8 @@ def fit(run: RunConfig, out: Path) -> Policy:  # noqa: C901
 
     # 4. Steps. Every draw derives from the seed and the epoch or step, so a resumed run equals a straight one.
     done = 0
+    if run.user_model.kind == "cluster" and run.user_model.start == "votes":
+        trained[:] = True
     if (out / CHECKPOINT).is_file():
         done = load_checkpoint(out / CHECKPOINT, identity, lora | shared, policy.rows, optimizer)
         log.info("resumed at step %d", done)
@@ -104,6 +110,7 @@ def fit(run: RunConfig, out: Path) -> Policy:  # noqa: C901
         Progress("fit", n_steps, done) as progress,
     ):
         for step, batch in _batches(run, pairs):
+            trained[_trained_places(run, batch, step)] = True
             if step <= done:
                 continue
             if watch is not None and curve.stale(watch.patience):
@@ -122,12 +129,12 @@ def fit(run: RunConfig, out: Path) -> Policy:  # noqa: C901
             if watch is not None and (step % watch.every_steps == 0 or step == n_steps):
                 record["held_out_accuracy"] = _accuracy(run, policy, watched, watched_reference)
                 if chief and record["held_out_accuracy"] > curve.best:
-                    save_checkpoint(out / BEST, step, identity, lora | shared, policy.rows, optimizer)
+                    save_checkpoint(out / BEST, step, identity, lora | shared, policy.rows, optimizer, votes[trained])
             n_tokens = sum(pair.n_tokens for pair in batch)
             curve.add(record, tokens_per_s=n_tokens / (time.monotonic() - began))
             progress.advance(n_tokens, loss=outcome.loss)
             if chief and (step % run.checkpoint_steps == 0 or step == n_steps):
-                save_checkpoint(out / CHECKPOINT, step, identity, lora | shared, policy.rows, optimizer)
+                save_checkpoint(out / CHECKPOINT, step, identity, lora | shared, policy.rows, optimizer, votes[trained])
     PartialState().wait_for_everyone()
     if watch is not None:
         load_checkpoint(out / BEST, identity, lora | shared, policy.rows, None)
@@ -184,8 +191,7 @@ class _Outcome:
 def _step(run: RunConfig, policy: Policy, batch: Sequence[Pair], step: int, reference: Tensor) -> _Outcome:
     """Forward and backward over this process's terms of the batch, a micro-batch at a time."""
     state = PartialState()
-    draw = torch.Generator().manual_seed(-1_000_003 * run.seed - step) if run.alpha_mix == "draw" else None
-    places, term_rows, weights = mix(torch.tensor([pair.row for pair in batch]), run.alpha, draw)
+    places, term_rows, weights = _terms(run, batch, step)
     distinct, where = term_rows.unique(return_inverse=True)
     leaf = policy.rows.gather(distinct).to(policy.device).requires_grad_()
     shared = [*policy.lora_parameters().values(), *policy.user_parameters().values()]
@@ -217,6 +223,18 @@ def _step(run: RunConfig, policy: Policy, batch: Sequence[Pair], step: int, refe
     return _Outcome(loss_sum, nll_sum, round(n_right, 5), distinct, gradient.cpu())
 
 
+def _terms(run: RunConfig, batch: Sequence[Pair], step: int) -> tuple[Tensor, Tensor, Tensor]:
+    """What `mix` makes of a step's batch."""
+    draw = torch.Generator().manual_seed(-1_000_003 * run.seed - step) if run.alpha_mix == "draw" else None
+    return mix(torch.tensor([pair.row for pair in batch]), run.alpha, draw)
+
+
+def _trained_places(run: RunConfig, batch: Sequence[Pair], step: int) -> list[int]:
+    """Places, among all training pairs, of those that train their user's own row in a step, not the generic one."""
+    places, rows, _ = _terms(run, batch, step)
+    return [batch[place].index for place in places[rows > 0].tolist()]
+
+
 def _check(outcome: _Outcome, gradients: Sequence[Tensor], step: int, first_loss: float) -> None:
     """Raises Diverged before a bad step touches a weight, so that the last checkpoint stays good."""
     finite = bool(torch.isfinite(torch.stack(list(gradients))).all() and torch.isfinite(outcome.row_gradient).all())
@@ -237,10 +255,21 @@ def restore(run: RunConfig, out: Path) -> tuple[Policy, dict[str, int]]:
         raise CheckpointMismatch(f"{out}: not a run folder: {error}", hint="run fit first") from error
     policy = Policy(run, len(user_rows), out if run.user_rows == "file" else None)
     identity = run.portable() | {"train_sha256": train_sha256}
-    checkpoint = out / (CHECKPOINT if run.early_stop is None else BEST)
-    load_checkpoint(checkpoint, identity, policy.lora_parameters() | policy.user_parameters(), policy.rows, None)
+    load_checkpoint(_kept(run, out), identity, policy.lora_parameters() | policy.user_parameters(), policy.rows, None)
     policy.model.eval()
     return policy, user_rows
+
+
+def trained_votes(run: RunConfig, out: Path) -> TrainedVotes | None:
+    """The votes that trained the user codes of a run folder: not those that were held out, or drawn for the generic
+    user alone. None where there are none, or an earlier version trained.
+    """
+    return read_trained_votes(_kept(run, out))
+
+
+def _kept(run: RunConfig, out: Path) -> Path:
+    """The checkpoint that is evaluated and exported."""
+    return out / (CHECKPOINT if run.early_stop is None else BEST)
 
 
 def _batches(run: RunConfig, pairs: Sequence[Pair]) -> Iterator[tuple[int, list[Pair]]]:

@@ -42,7 +42,7 @@ class Policy:
         self.precision = auto if run.precision == "auto" else run.precision
         self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path)
         # Before the weights: not every template has a place.
-        self.layout = chat_layout(self.tokenizer, run.placement, run.max_reply_tokens)
+        self.layout = chat_layout(self.tokenizer, run.placement, run.max_reply_tokens, run.special_texts)
         base = load(path, torch.bfloat16 if self.precision == "bf16" else torch.float32)
         if run.gradient_checkpointing:
             base.gradient_checkpointing_enable({"use_reentrant": False})

@@ -593,6 +593,25 @@ def test_feedback_keeps_the_votes_that_the_service_counts(tmp_path: Path, caplog
     assert f"{len(flood) + 3 - len(votes)} votes do not count" in caplog.text
 
 
+def test_feedback_counts_a_vote_that_was_exported_twice_once(tmp_path: Path):
+    """Else exports put together would use up the daily limit with repeats."""
+    votes = [
+        STORED | {"rejected": f"{n:03}", "time": 1.7e9 + n / 1000, "vote_id": f"12-{1_700_000_000_000 + n}-0"}
+        for n in range(MAX_DAILY_VOTES)
+    ]
+    path = write(tmp_path / "votes.ndjson", *votes[:40], *votes)
+    assert [vote.source for vote in read_format("feedback", path)] == [
+        f"{path}:{n}" for n in (*range(1, 41), *range(81, 41 + MAX_DAILY_VOTES))
+    ]
+
+
+def test_feedback_knows_the_last_of_two_answers_in_one_millisecond(tmp_path: Path):
+    one = STORED | {"time": 1.7e9, "vote_id": "12-1700000000000-10"}
+    other = STORED | {"chosen": "b", "rejected": "a", "time": 1.7e9, "vote_id": "12-1700000000000-9"}
+    (kept,) = read_format("feedback", write(tmp_path / "votes.ndjson", one, other))
+    assert kept.chosen == "a"
+
+
 def test_feedback_fields_are_those_of_the_route():
     source = (ROOT / "server" / "idiolect_server" / "routes" / "feedback.py").read_text()
     for field in STORED.keys() - {"user_id"}:

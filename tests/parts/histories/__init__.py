@@ -1,0 +1,1 @@
+"""Random histories of votes, and who counts which of them."""
