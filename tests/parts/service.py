@@ -59,7 +59,10 @@ async def service(
     try:
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as http:
             running = Service(app, http, engine, server)
-            while not server.started or (starts is None and app.state.serving is None and not app.state.closing.failed):
+            # A start that fails may end the server before it has begun to listen.
+            while not app.state.closing.failed and (
+                not server.started or (starts is None and app.state.serving is None)
+            ):
                 await asyncio.sleep(0.01)
             yield running
     finally:

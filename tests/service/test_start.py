@@ -90,7 +90,7 @@ def test_an_engine_that_gives_no_sound_reply_is_never_ready(
 
     async def main() -> None:
         async with service(tmp_path, make(tokenizer)) as running:
-            assert running.app.state.failed
+            assert running.app.state.closing.failed
             assert running.app.state.serving is None
 
     with caplog.at_level(logging.ERROR):
