@@ -23,9 +23,9 @@ from bench.results import record
 from idiolect_server.store.codes import CodeTable
 from idiolect_training.demo_model import demo_model
 from tests.live import Redis, running_server
-from tests.parts.odd_values import Place, mutated, plant
+from tests.parts.odd_values.values import Place, mutated, plant
+from tests.parts.odd_values.walk import Walk
 from tests.parts.tiny import tiny_bundle
-from tests.parts.user_walk import Walk
 
 N_VALUES, N_MUTATED = 2000, 640
 IN_MEMORY = Path("/dev/shm")

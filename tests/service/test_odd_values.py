@@ -11,10 +11,10 @@ import redis
 from transformers import AutoTokenizer
 
 from idiolect_server.store.codes import CodeTable
-from tests.parts.odd_values import TYPES, mutated, plant
+from tests.parts.odd_values.values import TYPES, mutated, plant
+from tests.parts.odd_values.walk import Walk
 from tests.parts.service import Service, service
 from tests.parts.small_engine import SmallEngine
-from tests.parts.user_walk import Walk
 
 EACH = 5
 """Values for each kind of key, and one mutation of what is there; bench/hostile/odd_values.py has all of them."""

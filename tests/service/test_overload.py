@@ -12,9 +12,9 @@ import pytest
 from transformers import AutoTokenizer
 
 from idiolect_server.admission import Capacity
-from idiolect_server.errors import SettingsError
+from idiolect_server.errors import SettingsError, StoreRefused, StoreUnavailable
 from idiolect_server.serving import check_access
-from idiolect_server.store import embedded
+from idiolect_server.store import connection, embedded
 from idiolect_server.store.embedded import EmbeddedRedis
 from idiolect_server.store.store import Store
 from tests.live import Redis
@@ -124,20 +124,49 @@ def test_a_redis_that_ends_again_and_again_is_started_after_longer_and_longer_pa
     asyncio.run(check())
 
 
-def test_a_redis_that_refuses_the_password_stops_the_start(tmp_path: Path):
-    redis = Redis(tmp_path, ["--requirepass", "secret"])
+def test_a_redis_that_refuses_the_server_stops_the_start(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    """A wrong password, a user who is unknown, one who may not do enough. None of it is in the log."""
+    monkeypatch.setattr(connection, "_said_s", {})
+    redis = Redis(tmp_path, ["--requirepass", "secret", *["--user", "reader", "on", ">weak", "~*", "+get", "+eval"]])
     redis.start()
 
-    async def check(password: str) -> None:
-        store = Store(redis.url.replace("://", f"://:{password}@"))
+    async def check(name: str) -> None:
+        store = Store(redis.url.replace("://", f"://{name}@"))
         try:
             await check_access(store)
         finally:
             await store.close()
 
     try:
-        asyncio.run(check("secret"))
-        with pytest.raises(SettingsError, match="does not accept this server"):
-            asyncio.run(check("wrong"))
+        asyncio.run(check(":secret"))
+        for refused in (":wrong", "nobody:secret", "reader:weak"):
+            with pytest.raises(SettingsError, match="does not accept this server"):
+                asyncio.run(check(refused))
+    finally:
+        redis.stop()
+    assert "does not accept this server" in caplog.text
+    assert "weak" not in caplog.text
+
+
+def test_an_error_that_redis_answers_is_not_silence(tmp_path: Path):
+    redis = Redis(tmp_path)
+    redis.start()
+
+    async def check() -> None:
+        store = Store(redis.url)
+        await store._redis.rpush("list", 1)
+        with pytest.raises(StoreRefused) as refused:
+            async with connection.mapped():
+                await store._redis.get("list")
+        assert not refused.value.retryable
+        await store._redis.execute_command("REPLICAOF", "127.0.0.1", 1)
+        with pytest.raises(StoreUnavailable):  # another node takes over, say
+            await store.put_profile("ann", "Brief.")
+        await store.close()
+
+    try:
+        asyncio.run(check())
     finally:
         redis.stop()

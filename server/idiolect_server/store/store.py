@@ -15,7 +15,7 @@ from idiolect_server.errors import StoreFull
 from idiolect_server.store import keyspace
 from idiolect_server.store.breaker import Breaker
 from idiolect_server.store.changes import PUBLISH_CHANGE, Changes
-from idiolect_server.store.codes import READ_CODE, CodeTable
+from idiolect_server.store.codes import READ_CODE, CodeTable, clear
 from idiolect_server.store.connection import (
     PATIENT_S,
     STORE_ERRORS,
@@ -32,7 +32,6 @@ from idiolect_server.store.erasures import Erased, Erasures, hash_fields
 from idiolect_server.store.export import Export
 from idiolect_server.store.generations import Generations
 from idiolect_server.store.keyspace import CHANNEL, N_SHARDS, OURS
-from idiolect_server.store.leftovers import clear
 from idiolect_server.store.margins import MarginTable
 from idiolect_server.store.queue import Queue
 from idiolect_server.store.votes import VoteLog

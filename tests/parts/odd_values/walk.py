@@ -12,7 +12,7 @@ from idiolect_server.store import keyspace
 from idiolect_server.store.codes import CodeTable
 from idiolect_server.store.keyspace import CHANNEL
 from idiolect_server.store.stream import parse_vote
-from tests.parts.odd_values import Place, places
+from tests.parts.odd_values.values import Place, places
 
 KEY = "the first vote"
 

@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 import redis
 
-from idiolect_server.errors import StoreDenied, StoreFull, StoreRefused, StoreUnavailable, TooManyVotes, VoteTooLarge
-from idiolect_server.store import connection as connection_module
+from idiolect_server.errors import StoreFull, StoreUnavailable, TooManyVotes, VoteTooLarge
 from idiolect_server.store import erasures, export, keyspace, votes
 from idiolect_server.store.codes import CodeTable
 from idiolect_server.store.connection import digest
@@ -36,9 +35,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 @asynccontextmanager
-async def store_of(server: Redis, **credentials: str) -> AsyncIterator[Store]:
-    name = "".join(f"{user}:{password}@" for user, password in credentials.items())
-    store = Store(server.url.replace("://", f"://{name}"))
+async def store_of(server: Redis) -> AsyncIterator[Store]:
+    store = Store(server.url)
     try:
         yield store
     finally:
@@ -234,42 +232,5 @@ def test_a_redis_at_its_memory_limit_refuses_what_grows_and_nothing_else(run):
         finally:
             connection.config_set("maxmemory", 0)
         assert (await store.votes.add("ann", "k2", VOTE)).votes == 1
-
-    run(check)
-
-
-def test_a_wrong_password_or_too_few_rights_are_named(
-    server: Redis, run, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(connection_module, "_said_s", {})
-
-    async def check(store: Store, connection: Any) -> None:
-        connection.acl_setuser("reader", enabled=True, passwords=["+secret"], keys=["*"], commands=["+get", "+eval"])
-        await store.check_access()
-        for credentials in ({"reader": "wrong"}, {"nobody": "x"}, {"reader": "secret"}):
-            async with store_of(server, **credentials) as other:
-                with pytest.raises(StoreDenied):
-                    await other.check_access()
-        assert "does not accept this server" in caplog.text
-        assert "secret" not in caplog.text
-        connection.acl_deluser("reader")
-
-    run(check)
-
-
-def test_an_error_that_redis_answers_is_not_silence(run):
-    async def check(store: Store, connection: Any) -> None:
-        connection.set(keyspace.loaded("b9"), 1)
-        connection.rpush("list", 1)
-        with pytest.raises(StoreRefused) as refused:
-            async with votes.mapped():
-                await store._redis.get("list")
-        assert not refused.value.retryable
-        connection.execute_command("REPLICAOF", "127.0.0.1", 1)
-        try:
-            with pytest.raises(StoreUnavailable):  # another node takes over, say
-                await store.votes.add("ann", "k", VOTE)
-        finally:
-            connection.execute_command("REPLICAOF", "NO", "ONE")
 
     run(check)
