@@ -14,8 +14,9 @@ from idiolect import __version__
 from idiolect.errors import IdiolectError
 from idiolect_server.door.access import Access
 from idiolect_server.door.closing import Closing
-from idiolect_server.errors import NotFound, NotReady, RequestError, body, first_problem, status
+from idiolect_server.errors import NotFound, NotReady, RequestError, body, first_problem, headers, status
 from idiolect_server.giving_back import GivingBack
+from idiolect_server.metrics import ERRORS
 from idiolect_server.routes import feedback, generate, health, metrics, openai, users
 from idiolect_server.routes import status as server_status
 from idiolect_server.serving import Serving, StartEngine, start, start_vllm_engine
@@ -81,7 +82,8 @@ async def _run(app: FastAPI, starting: AbstractAsyncContextManager[Serving], sto
 
 async def _answer_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, IdiolectError)
-    return JSONResponse(body(error), status(error))
+    ERRORS.labels(error.code).inc()
+    return JSONResponse(body(error), status(error), headers(error))
 
 
 async def _answer_http(request: Request, error: Exception) -> JSONResponse:

@@ -91,11 +91,64 @@ class Unauthorized(RequestError):
     code = "unauthorized"
 
 
-class StoreUnavailable(IdiolectError):
-    """Redis does not answer. A vote was not acknowledged; repeating it with the same key settles it."""
+class VoteTooLarge(RequestError):
+    """The vote, with its conversation, takes more bytes than one vote may."""
+
+    code = "vote_too_large"
+
+
+class TooManyVotes(RequestError):
+    """The user has as many votes as one user may have."""
+
+    code = "too_many_votes"
+
+
+class StoreError(IdiolectError):
+    """Redis has not done what it was asked. Replies go on without it."""
+
+    code = "store_error"
+
+
+class StoreUnavailable(StoreError):
+    """Redis does not answer, or not yet. A vote was not acknowledged; repeating it with the same key settles it."""
 
     code = "store_unavailable"
     retryable = True
+
+
+class StoreRefused(StoreError):
+    """Redis has answered, and the answer is an error: asking again does not help."""
+
+    code = "store_refused"
+
+
+class StoreDenied(StoreRefused):
+    """Redis does not accept the server's user or password, or does not allow them a command or a key."""
+
+    code = "store_denied"
+
+
+class StoreFull(StoreRefused):
+    """Redis is at its memory limit, or its disk is nearly full: nothing new is stored until there is room."""
+
+    code = "store_full"
+
+
+class Overloaded(IdiolectError):
+    """More work waits for the engine than may wait. `retry_after_s`: about how long that takes."""
+
+    code = "overloaded"
+    retryable = True
+
+    def __init__(self, message: str, *, hint: str = "", retry_after_s: int = 1) -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after_s = retry_after_s
+
+
+class DeadlineExceeded(Overloaded):
+    """The reply was not finished within IDIOLECT_DEADLINE_S, and is given up."""
+
+    code = "deadline_exceeded"
 
 
 class NotReady(IdiolectError):
@@ -160,8 +213,14 @@ STATUS: dict[type[IdiolectError], int] = {
     LayoutError: 422,
     UserCodeError: 500,
     BundleError: 500,
+    VoteTooLarge: 413,
+    TooManyVotes: 429,
+    StoreError: 500,
     BundleServed: 409,
     StoreUnavailable: 503,
+    StoreFull: 507,
+    Overloaded: 429,
+    DeadlineExceeded: 504,
     NotReady: 503,
     Stopping: 503,
     EngineDead: 503,
@@ -183,6 +242,11 @@ def first_problem(errors: Sequence[Mapping[str, Any]]) -> str:
 def status(error: IdiolectError) -> int:
     """The HTTP status of an error."""
     return next(STATUS[cls] for cls in type(error).__mro__ if cls in STATUS)
+
+
+def headers(error: IdiolectError) -> dict[str, str]:
+    """What else an error answers with: Retry-After (RFC 9110, section 10.2.3), in seconds."""
+    return {"Retry-After": str(error.retry_after_s)} if isinstance(error, Overloaded) else {}
 
 
 def body(error: IdiolectError) -> dict[str, dict[str, object]]:

@@ -3,6 +3,10 @@
 from prometheus_client import Counter, Gauge, Histogram
 
 REQUESTS = Counter("idiolect_engine_requests", "Prompts given to the engine", ["purpose"])
+ERRORS = Counter("idiolect_errors", "Requests refused or failed, by the code that they were answered with", ["code"])
+WAITING = Gauge("idiolect_waiting_tokens", "Of prompts and expected replies that wait for the engine")
+REDIS_RESTARTS = Counter("idiolect_redis_restarts", "Starts of the embedded Redis after it had ended")
+FREE_BYTES = Gauge("idiolect_redis_free_bytes", "Free on the disk of the embedded Redis")
 VOTES = Counter("idiolect_votes", "Votes accepted, by where their margins come from", ["pair"])
 DRIFTED = Counter(
     "idiolect_drift_alarms", "Inferences in which recent votes contradicted older ones, which were put aside"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from idiolect.text import printable
 from idiolect_server.engine.base import Chunk, Sampling
-from idiolect_server.errors import StoreUnavailable
+from idiolect_server.errors import StoreError
 from idiolect_server.prompt import Placed
 from idiolect_server.releases.release import Release
 from idiolect_server.serving import Serving
@@ -37,6 +37,8 @@ class Reply:
     who: Personalization
     placed: Placed
     sampling: Sampling
+    deadline: float
+    """On the event loop's clock."""
     id: str = field(default_factory=lambda: f"gen-{uuid.uuid4().hex}")
     text: str = ""
     n_tokens: int = 0
@@ -50,20 +52,19 @@ class Reply:
     async def pieces(self, stream: bool) -> AsyncGenerator[str, None]:
         """New text as it comes, or all at once. Whoever leaves early aborts the generation. A whole reply is kept.
 
-        Raises as Engine.generate does.
+        Raises as Engine.generate does, and DeadlineExceeded.
         """
         chunks = self.live.engine.generate(
             self.placed, self.sampling, self.id, adapter=self.release.adapter, stream=stream
         )
-        with self.live.admission.reply():
-            async with aclosing(chunks):
-                async for chunk in chunks:
-                    text = printable(chunk.text)  # it may come back, in a vote or in a history
-                    self.text += text
-                    self.n_tokens += len(chunk.token_ids)
-                    self.last = chunk
-                    if text:
-                        yield text
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                text = printable(chunk.text)  # it may come back, in a vote or in a history
+                self.text += text
+                self.n_tokens += len(chunk.token_ids)
+                self.last = chunk
+                if text:
+                    yield text
         if self.finished:
             await self._remember()
 
@@ -84,6 +85,7 @@ class Reply:
             "bundle": self.who.bundle_id,
         }
         try:
+            self.live.store.check_room()
             await self.live.store.generations.remember(self.asked.user_id, self.id, generation, self._began_s)
-        except StoreUnavailable:
-            log.warning("generation %s cannot be kept for feedback: the store does not answer", self.id)
+        except StoreError as error:
+            log.warning("generation %s cannot be kept for feedback: %s", self.id, error.message)

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from fastapi import FastAPI, Request
 from idiolect_server.admission import Admission
 from idiolect_server.engine.base import Engine, EngineConfig
 from idiolect_server.engine.heart import Heart
-from idiolect_server.errors import NotReady
+from idiolect_server.errors import NotReady, SettingsError, StoreDenied, StoreError, StoreUnavailable
 from idiolect_server.giving_back import give_back_after
 from idiolect_server.releases.prepare import prepare
 from idiolect_server.releases.registry import Releases, load_codes
@@ -19,6 +20,11 @@ from idiolect_server.releases.release import Release
 from idiolect_server.settings import Settings
 from idiolect_server.store.embedded import EmbeddedRedis
 from idiolect_server.store.store import Store
+
+log = logging.getLogger(__name__)
+
+ACCESS_TRIES, ACCESS_RETRY_S = 20, 0.1
+"""An embedded Redis has only just been started."""
 
 StartEngine = Callable[[EngineConfig], Awaitable[Engine]]
 
@@ -78,11 +84,13 @@ async def start(settings: Settings, start_engine: StartEngine = start_vllm_engin
     """
     prepared = await asyncio.to_thread(prepare, settings, lambda: merges(settings))
     async with AsyncExitStack() as stack:
-        store = Store(await _redis_url(settings, stack))
+        store = await _store(settings, stack)
         stack.push_async_callback(store.close)
+        await check_access(store)
         loading = asyncio.create_task(load_codes(store, prepared.bundle))
         watching = asyncio.create_task(store.changes.watch())
-        stack.push_async_callback(_end, loading, watching)
+        finishing = asyncio.create_task(store.erasures.keep_finishing())
+        stack.push_async_callback(_end, loading, watching, finishing)
         engine = await start_engine(
             EngineConfig(
                 model=prepared.model,
@@ -101,7 +109,7 @@ async def start(settings: Settings, start_engine: StartEngine = start_vllm_engin
         )
         stack.callback(engine.close)
         prepared.loaded.check_unchanged()
-        admission = Admission()
+        admission = Admission(engine.capacity, settings.deadline_s, settings.max_waiting_tokens)
         releases = Releases(store, engine, admission)
         stack.push_async_callback(releases.close)
         await releases.add(prepared.bundle, prepared.adapter, loading)
@@ -112,14 +120,28 @@ async def start(settings: Settings, start_engine: StartEngine = start_vllm_engin
         yield Serving(engine, store, releases, admission, Heart(engine, settings.stall_s))
 
 
-async def _redis_url(settings: Settings, stack: AsyncExitStack) -> str:
-    """That of the settings, or of a Redis of our own, which is stopped with the server."""
+async def _store(settings: Settings, stack: AsyncExitStack) -> Store:
+    """In the Redis of the settings, or in one of our own, which is stopped with the server."""
     if settings.redis_url is not None:
-        return settings.redis_url
+        return Store(settings.redis_url)
     embedded = EmbeddedRedis(settings.data_dir)
     await embedded.start()
     stack.push_async_callback(embedded.stop)
-    return embedded.url
+    return Store(embedded.url, embedded.has_room)
+
+
+async def check_access(store: Store) -> None:
+    """Raises SettingsError when Redis refuses the server. One that does not answer for a while may come back."""
+    for _ in range(ACCESS_TRIES):
+        try:
+            return await store.check_access()
+        except StoreDenied as error:
+            raise SettingsError(error.message, hint=error.hint) from error
+        except StoreUnavailable:
+            await asyncio.sleep(ACCESS_RETRY_S)
+        except StoreError:
+            break
+    log.warning("the user store does not do what it is asked; the server starts without it")
 
 
 async def _end(*tasks: asyncio.Task[None]) -> None:

@@ -68,6 +68,11 @@ class Settings(BaseSettings):
     vllm_args: str = ""
     """Further engine arguments of vLLM, as for `vllm serve`, such as `--pipeline-parallel-size 2`. Checked at start;
     what has a setting here, and what personalizing depends on, is refused."""
+    max_waiting_tokens: int | None = Field(default=None, ge=0)
+    """How many tokens, of prompts and expected replies, may wait for the engine; whoever comes then is answered 429. If
+    unset: as many as usual replies (256) have that it computes at once."""
+    deadline_s: float = Field(default=600.0, gt=0, allow_inf_nan=False)
+    """Seconds in which a reply must be finished; then it is given up, and answered 504."""
     max_body_bytes: int = Field(default=1 << 20, ge=1024)
     """Largest request body of /generate and /v1/chat/completions; all others take at most 64 KiB."""
     drain_s: float = Field(default=30, ge=0, le=3600)

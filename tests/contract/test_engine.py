@@ -129,7 +129,7 @@ async def serve_two(running: Running, url: str) -> dict[str, int]:
     store, engine = Store(url), running.engine
     watching = asyncio.create_task(store.changes.watch())
     before = store.changes.n_listeners
-    releases = Releases(store, engine, Admission())
+    releases = Releases(store, engine, Admission(engine.capacity, deadline_s=600))
     for bundle in running.bundles:
         await releases.add(bundle, adapter_of(bundle))
         with pytest.raises(BundleServed):

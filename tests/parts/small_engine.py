@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from idiolect.prompt.layout import Layout
+from idiolect_server.admission import Capacity
 from idiolect_server.engine.base import Adapter, ChatApi, Chunk, Sampling
 from idiolect_server.engine.conversation import Conversations
 from idiolect_server.errors import EngineDead, GenerationFailed, PromptTooLong
@@ -30,6 +31,7 @@ class SmallEngine:
         self.tokenizer = tokenizer
         self.conversations = Conversations(tokenizer, max_model_len)
         self.max_model_len, self.vocab_size, self.hidden_size = max_model_len, len(tokenizer), hidden_size
+        self.capacity = Capacity(n_replies=64, n_tokens=1 << 16)
         self.token_s = token_s
         """How long a token takes."""
         self.dead = False

@@ -9,7 +9,7 @@ from typing import Self, Unpack
 import httpx
 
 from idiolect_client import pauses, request
-from idiolect_client.errors import IdiolectClientError, api_error, transport_error
+from idiolect_client.errors import APIError, IdiolectClientError, api_error, transport_error
 from idiolect_client.request import Comparison, Options, Request
 from idiolect_client.results import (
     Erasure,
@@ -183,7 +183,8 @@ class AsyncClient:
             try:
                 return await self._attempt(request, stream)
             except IdiolectClientError as error:
-                if not request.may_repeat(error) or (wait_s := next(waits, None)) is None:
+                asked_s = error.retry_after_s if isinstance(error, APIError) else None
+                if not request.may_repeat(error) or (wait_s := pauses.heeding(next(waits, None), asked_s)) is None:
                     raise
             await asyncio.sleep(wait_s)
 
@@ -200,4 +201,4 @@ class AsyncClient:
             content = await response.aread()
         except httpx.RequestError as error:
             raise transport_error(error, request.method, request.path) from error
-        raise api_error(response.status_code, content)
+        raise api_error(response.status_code, content, response.headers)

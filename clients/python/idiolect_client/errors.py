@@ -1,6 +1,7 @@
 """Everything the client raises for a call, and how an error body becomes one of them."""
 
 import json
+from collections.abc import Mapping
 
 import httpx
 
@@ -35,21 +36,31 @@ class UnexpectedResponse(IdiolectClientError):
 class APIError(IdiolectClientError):
     """The server answered with an error. Codes without a class of their own are plain APIErrors.
 
-    `status` is 200 when the error came inside a stream that had begun.
+    `status` is 200 when the error came inside a stream that had begun. `retry_after_s` is how long the server asks to
+    wait before another try, if it says so.
     """
 
-    def __init__(self, code: str, message: str, hint: str, retryable: bool, status: int) -> None:
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        hint: str,
+        retryable: bool,
+        status: int,
+        retry_after_s: float | None = None,
+    ) -> None:
         super().__init__(f"{message} {hint}".rstrip())
         self.code = code
         self.message = message
         self.hint = hint
         self.retryable = retryable
         self.status = status
+        self.retry_after_s = retry_after_s
 
     def __reduce__(self) -> tuple[object, ...]:
         # Exceptions are rebuilt from args, which hold only the printed line: without this, no worker
         # process could pass the error on.
-        return type(self), (self.code, self.message, self.hint, self.retryable, self.status)
+        return type(self), (self.code, self.message, self.hint, self.retryable, self.status, self.retry_after_s)
 
 
 class InvalidRequest(APIError):
@@ -108,6 +119,30 @@ class Unauthorized(APIError):
     """The API key is absent or wrong."""
 
 
+class VoteTooLarge(APIError):
+    """The vote, with its conversation, takes more bytes than the server keeps of one vote."""
+
+
+class TooManyVotes(APIError):
+    """The user has as many votes as the server keeps of one user."""
+
+
+class StoreRefused(APIError):
+    """The server's store has answered with an error: its operator has to look."""
+
+
+class StoreFull(StoreRefused):
+    """The server's store is full; its operator has to make room. Nothing that it has acknowledged is lost."""
+
+
+class Overloaded(APIError):
+    """More work waits at the server than it lets wait."""
+
+
+class DeadlineExceeded(APIError):
+    """The reply was not finished in the time that the server gives a request."""
+
+
 class StoreUnavailable(APIError):
     """The server's store does not answer. Sending the same vote with the same key settles whether it counts."""
 
@@ -147,6 +182,14 @@ BY_CODE: dict[str, type[APIError]] = {
     "unknown_vote": UnknownVote,
     "idempotency_conflict": IdempotencyConflict,
     "unauthorized": Unauthorized,
+    "vote_too_large": VoteTooLarge,
+    "too_many_votes": TooManyVotes,
+    "store_error": StoreRefused,
+    "store_refused": StoreRefused,
+    "store_denied": StoreRefused,
+    "store_full": StoreFull,
+    "overloaded": Overloaded,
+    "deadline_exceeded": DeadlineExceeded,
     "store_unavailable": StoreUnavailable,
     "not_ready": NotReady,
     "stopping": Stopping,
@@ -159,8 +202,16 @@ BY_CODE: dict[str, type[APIError]] = {
 PROXY_STATUSES = frozenset({502, 503, 504})
 
 
-def api_error(status: int, content: bytes | str) -> APIError:
-    """The error that an answer with this status and body stands for."""
+def api_error(status: int, content: bytes | str, headers: Mapping[str, str] | None = None) -> APIError:
+    """The error that an answer with this status, body and headers stands for."""
+    error = _api_error(status, content)
+    after = (headers or {}).get("retry-after", "")
+    if after.isdecimal() and len(after) < 10:  # it may be a date, but not ours
+        error.retry_after_s = float(after)
+    return error
+
+
+def _api_error(status: int, content: bytes | str) -> APIError:
     try:
         body = json.loads(content)
     except ValueError:

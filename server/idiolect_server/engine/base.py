@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from idiolect.prompt.layout import Layout
+from idiolect_server.admission import Capacity
 from idiolect_server.engine.conversation import Conversations
 from idiolect_server.prompt import Placed, UserTokens
 
@@ -99,6 +100,8 @@ class Engine(Protocol):
     vocab_size: int
     hidden_size: int
     """Of a token's embedding, and of a user token."""
+    capacity: Capacity
+    """What is computed at once; more waits."""
 
     def generate(
         self,

@@ -16,6 +16,7 @@ from vllm.v1.engine.exceptions import EngineDeadError
 
 from idiolect.prompt.chat import stop_ids
 from idiolect.prompt.layout import Layout
+from idiolect_server.admission import Capacity
 from idiolect_server.engine.base import Adapter, Chunk, EngineConfig, Sampling
 from idiolect_server.engine.conversation import Conversations
 from idiolect_server.engine.injection import build_injection
@@ -49,6 +50,9 @@ class VllmEngine:
         )
         self.vocab_size: int = llm.model_config.get_vocab_size()
         self.hidden_size: int = llm.model_config.get_hidden_size()
+        n_replies, cache = llm.vllm_config.scheduler_config.max_num_seqs, llm.vllm_config.cache_config
+        n_tokens = (cache.num_gpu_blocks or 0) * cache.block_size  # of keys and values
+        self.capacity = Capacity(n_replies, n_tokens or n_replies * self.max_model_len)
 
     @classmethod
     async def start(cls, config: EngineConfig) -> Self:

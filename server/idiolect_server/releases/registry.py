@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from idiolect.bundle import Bundle
 from idiolect_server.admission import Admission
 from idiolect_server.engine.base import Adapter, Engine
-from idiolect_server.errors import BundleServed, StoreUnavailable
+from idiolect_server.errors import BundleServed, StoreError
 from idiolect_server.releases.probe import check_widths, probe
 from idiolect_server.releases.release import Release
 from idiolect_server.store.codes import CodeTable
@@ -165,7 +165,7 @@ async def load_codes(store: Store, bundle: Bundle) -> None:
     while True:
         try:
             return await store.load_codes(CodeTable.of(bundle), bundle.user_ids, bundle.codes)
-        except StoreUnavailable as error:
+        except StoreError as error:
             log.warning("%s; trained codes are not stored yet", error.message)
             await asyncio.sleep(STORE_RETRY_S)
 

@@ -11,10 +11,10 @@ from fastapi import APIRouter, Header, Query, Request, Response
 
 from idiolect.bank import pair_id
 from idiolect_server import metrics
-from idiolect_server.errors import RequestError, StoreUnavailable, UnknownGeneration
+from idiolect_server.errors import RequestError, StoreError, UnknownGeneration
 from idiolect_server.releases.release import Release
 from idiolect_server.serving import leased, serving
-from idiolect_server.store.parquet import to_parquet
+from idiolect_server.store.export import to_parquet
 from idiolect_server.store.store import Store
 from idiolect_server.wire import FeedbackRequest, FeedbackResponse, as_chat
 
@@ -34,6 +34,7 @@ async def feedback(
     live, release, began = serving(http.app), leased(http), time.perf_counter()
     store = live.store
     pair = "bank" if request.question_id else "organic"
+    store.check_room()
     vote = await _vote(store, release, request)
     for reply in (vote["chosen"], vote["rejected"]):
         live.engine.conversations.check(*(message["content"] for message in vote["messages"]), reply)
@@ -43,7 +44,7 @@ async def feedback(
     answer = FeedbackResponse(vote_id=receipt.vote_id, votes=receipt.votes, duplicate=receipt.duplicate)
     # The vote is safe: when this fails, the next request of the user makes up for it. After a duplicate too: what
     # brought the vote before may have failed here.
-    with suppress(StoreUnavailable):
+    with suppress(StoreError):
         learnt = await release.learner.learn(
             request.user_id, pair_id(vote["messages"], vote["chosen"], vote["rejected"])
         )
@@ -72,7 +73,8 @@ async def export(
     if format == "parquet":
         content = await asyncio.to_thread(to_parquet, votes)
         return Response(content, media_type="application/vnd.apache.parquet", headers=headers)
-    lines = "".join(json.dumps(vote, ensure_ascii=False) + "\n" for vote in votes)
+    # In a thread: four megabytes take longer than others should wait.
+    lines = await asyncio.to_thread(lambda: "".join(json.dumps(vote, ensure_ascii=False) + "\n" for vote in votes))
     return Response(lines, media_type="application/x-ndjson", headers=headers)
 
 

@@ -3,15 +3,17 @@
 import asyncio
 import json
 from collections.abc import AsyncGenerator
-from contextlib import aclosing, suppress
+from contextlib import ExitStack, aclosing, suppress
 from dataclasses import replace
 
 from fastapi import APIRouter, Request, Response
 
 from idiolect.errors import IdiolectError
 from idiolect.prompt.profile import with_profile
+from idiolect_server.admission import until
 from idiolect_server.engine.base import Sampling
-from idiolect_server.errors import PromptTooLong, StoreUnavailable, body
+from idiolect_server.errors import PromptTooLong, StoreError, body
+from idiolect_server.giving_back import give_back_after
 from idiolect_server.reply import Asked, Reply
 from idiolect_server.routes.caller import unless_caller_leaves
 from idiolect_server.routes.stream import EventStream, event
@@ -28,10 +30,13 @@ EXPLORING_TEMPERATURE = 0.8
 async def generate(request: GenerateRequest, http: Request) -> Response:
     """A reply in the way that `user_id` prefers. Streams server-sent events when `stream` is true."""
     live, release = serving(http.app), leased(http)
+    live.admission.check()
+    deadline = live.admission.deadline()
     who = await release.personalizer.find(request.user_id)
     asked = Asked(request.user_id, request.chat(), request.profile or who.profile)
     said = with_profile(asked.chat, asked.profile)
-    placed = await live.engine.conversations.place(said, release.layout, who.user_tokens)
+    async with until(deadline):
+        placed = await live.engine.conversations.place(said, release.layout, who.user_tokens)
     if placed.n_tokens >= live.engine.max_model_len:
         # Before the first byte, so that a stream too answers with a status.
         raise PromptTooLong(
@@ -46,9 +51,13 @@ async def generate(request: GenerateRequest, http: Request) -> Response:
         end_id=release.layout.end_id,
         frequency_penalty=release.frequency_penalty if request.frequency_penalty is None else request.frequency_penalty,
     )
-    reply = Reply(live, release, asked, who, placed, sampling)
+    inside = ExitStack()
+    give_back_after(http, inside.close)  # a stream goes on when this function has returned
+    for _ in range(request.candidates):
+        inside.enter_context(live.admission.reply(placed.n_tokens, request.max_tokens))
+    reply = Reply(live, release, asked, who, placed, sampling, deadline)
     if request.stream:
-        return EventStream(http, _events(reply), _told)
+        return EventStream(http, _events(reply), _told, deadline)
     if request.candidates > 1:
         return await _pair(http, reply, await _other(reply))
     if not await _made(http, reply):
@@ -60,13 +69,13 @@ async def _other(first: Reply) -> Reply:
     """A second reply to compare with the first: drawn, and for a code that the user may have just as well."""
     who, user_id = first.who, first.asked.user_id
     if user_id is not None:
-        with suppress(StoreUnavailable):
+        with suppress(StoreError):
             who = await first.release.personalizer.explore(user_id, who)
     seed = None if first.sampling.seed is None else (first.sampling.seed + 1) % (1 << 63)
     temperature = max(first.sampling.temperature, EXPLORING_TEMPERATURE)
     sampling = replace(first.sampling, temperature=temperature, seed=seed)
     placed = replace(first.placed, user_tokens=who.user_tokens)
-    return Reply(first.live, first.release, first.asked, who, placed, sampling)
+    return Reply(first.live, first.release, first.asked, who, placed, sampling, first.deadline)
 
 
 async def _pair(http: Request, first: Reply, second: Reply) -> Response:
@@ -87,7 +96,7 @@ async def _pair(http: Request, first: Reply, second: Reply) -> Response:
 
 async def _made(http: Request, reply: Reply) -> bool:
     """Make the whole reply; False when the caller hung up before, and nobody is listening any more."""
-    await unless_caller_leaves(http, reply.whole())
+    await unless_caller_leaves(http, reply.whole(), reply.deadline)
     return reply.finished
 
 

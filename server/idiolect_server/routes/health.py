@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
-from idiolect_server.errors import NotReady, StoreUnavailable
+from idiolect_server.errors import NotReady, StoreError
 from idiolect_server.serving import serving
 
 router = APIRouter(prefix="/health")
@@ -31,6 +31,6 @@ async def ready(http: Request) -> JSONResponse:
     try:
         await now.store.ping()
         store = "ok"
-    except StoreUnavailable:
+    except StoreError:
         store = "down"
     return JSONResponse({"status": "ready", "store": store, "bundle": now.releases.active.bundle_id})

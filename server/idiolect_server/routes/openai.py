@@ -20,6 +20,10 @@ from idiolect_server.serving import leased, serving
 
 router = APIRouter(prefix="/v1")
 
+CHARACTERS_A_TOKEN = 4
+"""About, of English: vLLM counts the tokens, after admission."""
+MOST_CHOICES = 8
+"""More are refused."""
 STATE_HEADER = "x-idiolect-personalization"
 IN_THE_PROMPT = ("messages", "tools", "documents", "chat_template_kwargs")
 """Fields of the body whose texts the chat template writes."""
@@ -32,7 +36,9 @@ async def chat_completions(body: dict[str, Any], http: Request) -> Response:
 
     The body is what vLLM takes for one: the OpenAI API, and vLLM's own fields.
     """
-    release, admission = leased(http), serving(http.app).admission
+    release, live = leased(http), serving(http.app)
+    live.admission.check()
+    deadline = live.admission.deadline()
     try:
         user_id = None if body.get("user") is None else _user_id.validate_python(body["user"])
     except ValidationError as error:
@@ -44,22 +50,33 @@ async def chat_completions(body: dict[str, Any], http: Request) -> Response:
     if body.get("frequency_penalty") is None:
         body = {**body, "frequency_penalty": release.frequency_penalty}
     inside = ExitStack()
-    inside.enter_context(admission.reply())
+    inside.enter_context(live.admission.reply(*_size(body, live.engine.max_model_len)))
     give_back_after(http, inside.close)  # a stream goes on when this function has returned
-    answered = await unless_caller_leaves(http, release.chat.chat(body, who.user_tokens, who.profile))
+    answered = await unless_caller_leaves(http, release.chat.chat(body, who.user_tokens, who.profile), deadline)
     if answered is None:
         return Response(status_code=499)  # nobody is listening any more
     status, answer = answered
     headers = {STATE_HEADER: who.state}
     if isinstance(answer, dict):
         return JSONResponse(answer, status_code=status, headers=headers)
-    return EventStream(http, answer, _told, headers)
+    return EventStream(http, answer, _told, deadline, headers)
 
 
 def _told(error: IdiolectError) -> str:
     """As the protocol tells of an error in a stream, whose clients raise it: `[DONE]` does not follow."""
     told = {**error_body(error)["error"], "type": "server_error", "param": None}
     return f"data: {json.dumps({'error': told})}\n\n"
+
+
+def _size(body: dict[str, Any], max_model_len: int) -> tuple[int, int, int]:
+    """Tokens of the prompt, most tokens of a choice, and choices of a body that vLLM has yet to check: roughly."""
+    asked = body.get("max_completion_tokens"), body.get("max_tokens")
+    max_tokens = next((n for n in asked if isinstance(n, int) and n > 0), max_model_len)
+    n_choices = body["n"] if isinstance(body.get("n"), int) and body["n"] > 0 else 1
+    messages = body["messages"] if isinstance(body.get("messages"), list) else []
+    contents = [message.get("content") for message in messages if isinstance(message, dict)]
+    n_characters = sum(len(content) if isinstance(content, str) else len(str(content)) for content in contents)
+    return min(n_characters // CHARACTERS_A_TOKEN, max_model_len), max_tokens, min(n_choices, MOST_CHOICES)
 
 
 @router.get("/models")

@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter, Request
 
-from idiolect_server.errors import StoreUnavailable
+from idiolect_server.errors import StoreError
 from idiolect_server.serving import leased, serving
 from idiolect_server.wire import StatusResponse
 
@@ -17,7 +17,7 @@ async def status(http: Request) -> StatusResponse:
     try:
         await serving(http.app).store.ping()
         answers = True
-    except StoreUnavailable:
+    except StoreError:
         answers = False
     return StatusResponse(
         bundle=manifest.bundle_id,

@@ -10,6 +10,7 @@ from starlette.types import Receive, Scope, Send
 
 from idiolect.errors import IdiolectError
 from idiolect_server.door.closing import LAST_WORDS_S
+from idiolect_server.metrics import ERRORS
 from idiolect_server.routes.caller import unless_caller_leaves
 
 PING_S = 15.0
@@ -31,18 +32,20 @@ class EventStream(StreamingResponse):
         http: Request,
         events: AsyncGenerator[str, None],
         told: Callable[[IdiolectError], str],
+        deadline: float,
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(events, headers={**HEADERS, **(headers or {})}, media_type="text/event-stream")
-        self._http, self._events, self._told = http, events, told
+        self._http, self._events, self._told, self._deadline = http, events, told, deadline
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         last = ""
         pinging = asyncio.ensure_future(_ping(send))
         try:
-            await unless_caller_leaves(self._http, self._write(send))
+            await unless_caller_leaves(self._http, self._write(send), self._deadline)
         except IdiolectError as error:
+            ERRORS.labels(error.code).inc()
             last = self._told(error)
         finally:
             pinging.cancel()

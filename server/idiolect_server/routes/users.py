@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Request
 
 from idiolect.text import UserId
-from idiolect_server.errors import StoreUnavailable, UnknownVote
+from idiolect_server.errors import StoreError, UnknownVote
 from idiolect_server.serving import leased, serving
 from idiolect_server.wire import (
     DeletedVote,
@@ -61,7 +61,7 @@ async def delete_vote(user_id: UserPath, vote_id: VotePath, http: Request) -> De
     left = await serving(http.app).store.votes.take_back(user_id, vote_id)
     if left is None:
         raise UnknownVote(f"user has no vote {vote_id}")
-    with suppress(StoreUnavailable):  # the next request of the user makes up for it
+    with suppress(StoreError):  # the next request of the user makes up for it
         await release.learner.refresh(user_id)
     return DeletedVote(vote_id=vote_id, votes=left)
 

@@ -9,9 +9,9 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from redis.asyncio.cluster import RedisCluster
-from redis.exceptions import ClusterError, RedisClusterException, ResponseError
+from redis.exceptions import RedisClusterException
 
-from idiolect_server.errors import StoreUnavailable
+from idiolect_server.errors import StoreError, StoreUnavailable
 from idiolect_server.store.connection import Connection, mapped
 
 PAUSE_S = 0.5
@@ -36,11 +36,11 @@ class Breaker:
         try:
             async with mapped():
                 yield
-        except StoreUnavailable as error:
-            if isinstance(error.__cause__, ResponseError) and not isinstance(error.__cause__, ClusterError):
-                self._silent_until_s.pop(node, None)  # it has answered, if only that it is full, say
-            else:
-                self._silent_until_s[node] = time.monotonic() + PAUSE_S
+        except StoreUnavailable:
+            self._silent_until_s[node] = time.monotonic() + PAUSE_S
+            raise
+        except StoreError:
+            self._silent_until_s.pop(node, None)  # it has answered, if only that it is full, say
             raise
         self._silent_until_s.pop(node, None)
 

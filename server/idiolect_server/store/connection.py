@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import re
+import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -11,15 +12,30 @@ from redis.asyncio.cluster import ClusterNode, RedisCluster
 from redis.asyncio.connection import SSLConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import ConstantBackoff
-from redis.exceptions import ClusterDownError, ConnectionError, RedisClusterException, RedisError, SlotNotCoveredError
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    ClusterDownError,
+    ConnectionError,
+    NoPermissionError,
+    OutOfMemoryError,
+    RedisClusterException,
+    RedisError,
+    ResponseError,
+    SlotNotCoveredError,
+)
 from redis.typing import EncodableT
 
-from idiolect_server.errors import StoreUnavailable
+from idiolect_server.errors import StoreDenied, StoreError, StoreFull, StoreRefused, StoreUnavailable
+from idiolect_server.store.keyspace import MAX_NUMBER
 
 log = logging.getLogger(__name__)
 
 TIMEOUT_S = 0.5
-
+PATIENT_S = 10.0
+"""For what nobody's reply waits for: exports and erasures."""
+SAY_AGAIN_S = 30.0
+"""Between two warnings of the same kind."""
 
 Connection = Any
 """A redis.asyncio.Redis or RedisCluster. Their types allow for every way of decoding answers, and we use one: bytes."""
@@ -28,6 +44,13 @@ CLUSTER_URL = re.compile(r"(rediss?)\+cluster://([^@/?#]*@)?([^@/,?#]+(?:,[^@/,?
 URL = re.compile(rf"(rediss?|unix)://.+|{CLUSTER_URL.pattern}")
 STORE_ERRORS = (RedisError, RedisClusterException, OSError, TimeoutError)
 """What a Redis that cannot be asked makes the client raise."""
+
+_DENIED = re.compile(r"NOAUTH|WRONGPASS|NOPERM|ACL failure|can't (run|access)|Authentication required|invalid username")
+_FULL = re.compile(r"\bOOM\b|'maxmemory'|MISCONF")
+_NOT_NOW = re.compile(
+    r"\b(READONLY|read only|LOADING|BUSY|MASTERDOWN|NOREPLICAS|CLUSTERDOWN|TRYAGAIN|MOVED|ASK|NOSCRIPT)\b"
+)
+"""Of what Redis answers: by the first word, or within the message of a script's error."""
 
 
 class _Connection(redis.asyncio.Connection):
@@ -56,9 +79,9 @@ class _Cluster(RedisCluster):
         self.connection_kwargs["connection_class"] = _SSLConnection if secure else _Connection
 
 
-def connect(url: str) -> Connection:
-    """A pool of connections whose calls fail after TIMEOUT_S; nothing is sent yet."""
-    timeouts = {"socket_timeout": TIMEOUT_S, "socket_connect_timeout": TIMEOUT_S}
+def connect(url: str, timeout_s: float = TIMEOUT_S) -> Connection:
+    """A pool of connections whose calls fail after `timeout_s`; nothing is sent yet."""
+    timeouts = {"socket_timeout": timeout_s, "socket_connect_timeout": timeout_s}
     # One more try: the first may have met a connection that a restarted Redis has closed, or a node that is no longer
     # the one to ask. Not after a timeout, which would double it; a cluster's client does not heed that.
     retry = Retry(ConstantBackoff(0), 1, supported_errors=(ConnectionError,))
@@ -82,16 +105,37 @@ def digest(user_id: str) -> str:
     return hashlib.sha256(user_id.encode()).hexdigest()
 
 
+_said_s: dict[type[StoreError], float] = {}
+
+
 class mapped:
-    """`async with mapped():` Redis's errors become StoreUnavailable."""
+    """`async with mapped():` Redis's errors become StoreErrors."""
 
     async def __aenter__(self) -> None:
         return None
 
     async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, STORE_ERRORS):
+            ours = as_ours(error)
             log.debug("redis: %s", type(error).__name__)
-            raise StoreUnavailable("the user store does not answer", hint="try again shortly") from error
+            if not isinstance(ours, StoreUnavailable) and _said_s.get(type(ours), 0) < time.monotonic() - SAY_AGAIN_S:
+                _said_s[type(ours)] = time.monotonic()
+                log.warning("%s: %s", ours.message, str(error)[:200])
+            raise ours from error
+
+
+def as_ours(error: BaseException) -> StoreError:
+    """What Redis's error means: no answer, not now, no room, no permission, or simply an error."""
+    said = str(error)
+    if isinstance(error, AuthenticationError | AuthorizationError | NoPermissionError) or _DENIED.search(said):
+        return StoreDenied(
+            "the user store does not accept this server", hint="IDIOLECT_REDIS_URL: user, password, what it may do"
+        )
+    if not isinstance(error, ResponseError) or _NOT_NOW.search(f"{getattr(error, 'status_code', None)} {said}"):
+        return StoreUnavailable("the user store does not answer", hint="try again shortly")
+    if isinstance(error, OutOfMemoryError) or _FULL.search(said):
+        return StoreFull("the user store is full", hint="its operator has to make room")
+    return StoreRefused("the user store has answered with an error", hint="see the server's log")
 
 
 def call(connection: Connection, script: str, keys: Sequence[str], *arguments: EncodableT) -> Any:
@@ -125,5 +169,13 @@ async def subscriber(connection: Connection) -> Any:
 
 
 def count(value: object) -> int:
-    """A counter as read; anything but digits was not written by us and counts as nothing."""
-    return int(value) if isinstance(value, bytes) and value.isdigit() else 0
+    """A counter as read; anything but a number below MAX_NUMBER was not written by us and counts as nothing."""
+    if not (isinstance(value, bytes) and value.isdigit() and len(value) <= 16):
+        return 0
+    number = int(value)
+    return number if number < MAX_NUMBER else 0
+
+
+def of_wrong_type(answer: object) -> bool:
+    """Whether a command has met a key that is of no type of ours."""
+    return isinstance(answer, ResponseError) and "WRONGTYPE" in str(answer)

@@ -8,14 +8,20 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 from importlib.util import find_spec
 from pathlib import Path
 
+from idiolect_server import metrics
 from idiolect_server.errors import SettingsError
 
 log = logging.getLogger(__name__)
 
 RESTART_DELAY_S = 0.2
+LONGEST_DELAY_S = 30.0
+"""Between starts of a Redis that ends again and again: the delay doubles until one has lived for so long."""
+MIN_FREE_BYTES = 32 << 20
+"""On the disk of the data folder, for anything to be added. Erasures and books go on; a full disk ends Redis."""
 DURABLE = ("--appendonly", "yes", "--appendfsync", "always", "--save", "", "--maxmemory-policy", "noeviction")
 """A vote is on disk before it is acknowledged, and nothing is ever evicted."""
 
@@ -29,10 +35,15 @@ class EmbeddedRedis:
         self._socket_dir = tempfile.mkdtemp(prefix="idiolect-")
         self._process: subprocess.Popen[bytes] | None = None
         self._watch: asyncio.Task[None] | None = None
+        self._free_bytes = MIN_FREE_BYTES
 
     @property
     def url(self) -> str:
         return f"unix://{self._socket_dir}/redis.sock"
+
+    def has_room(self) -> bool:
+        """Whether there were MIN_FREE_BYTES a moment ago."""
+        return self._free_bytes >= MIN_FREE_BYTES
 
     @property
     def pid(self) -> int | None:
@@ -49,6 +60,7 @@ class EmbeddedRedis:
                 f"{self._data_dir} is in use by another server",
                 hint="set IDIOLECT_DATA_DIR or IDIOLECT_REDIS_URL",
             ) from None
+        self._measure()
         self._spawn()
         self._watch = asyncio.create_task(self._keep_running())
 
@@ -75,11 +87,28 @@ class EmbeddedRedis:
         )
 
     async def _keep_running(self) -> None:
+        delay_s, started_s = RESTART_DELAY_S, time.monotonic()
         while True:
+            self._measure()
             await asyncio.sleep(RESTART_DELAY_S)
-            if self._process is not None and self._process.poll() is not None:
-                log.warning("embedded redis-server ended with %s, starting it again", self._process.returncode)
-                self._spawn()
+            if self._process is None or self._process.poll() is None:
+                continue
+            if time.monotonic() - started_s > LONGEST_DELAY_S:
+                delay_s = RESTART_DELAY_S
+            log.warning(
+                "embedded redis-server ended with %s, %.0f MB are free on its disk; starting it again in %.1f s",
+                self._process.returncode,
+                self._free_bytes / 1e6,
+                delay_s,
+            )
+            await asyncio.sleep(delay_s)
+            delay_s, started_s = min(2 * delay_s, LONGEST_DELAY_S), time.monotonic()
+            metrics.REDIS_RESTARTS.inc()
+            self._spawn()
+
+    def _measure(self) -> None:
+        self._free_bytes = shutil.disk_usage(self._data_dir).free
+        metrics.FREE_BYTES.set(self._free_bytes)
 
 
 def redis_server() -> str:

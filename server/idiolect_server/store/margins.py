@@ -6,19 +6,25 @@ import numpy as np
 
 from idiolect.votes import Floats
 from idiolect_server.store import keyspace
-from idiolect_server.store.connection import Connection, call, mapped, send
+from idiolect_server.store.connection import Connection, call, mapped, of_wrong_type
+from idiolect_server.store.keyspace import OURS
 
 TRIES_TTL_S = 24 * 3600
 
-_COUNT_TRY = """
-local tries = redis.call('INCR', KEYS[1])
-redis.call('EXPIRE', KEYS[1], ARGV[1])
+_COUNT_TRY = (
+    OURS
+    + """
+local tries = number(KEYS[1]) + 1
+redis.call('SET', KEYS[1], tries, 'EX', ARGV[1])
 return tries
 """
+)
+
+_PUT = OURS + "make_way(KEYS[1], 'hash') return redis.call('HSETNX', KEYS[1], ARGV[1], ARGV[2])"
 
 
 class MarginTable:
-    """Every method raises StoreUnavailable when Redis does not answer in time."""
+    """Every method raises StoreError."""
 
     def __init__(self, connection: Connection) -> None:
         self._redis = connection
@@ -29,7 +35,9 @@ class MarginTable:
             pipeline = self._redis.pipeline(transaction=False)
             for pair in pair_ids:
                 pipeline.hget(keyspace.margins(bundle_id, keyspace.shard(pair)), pair)
-            found = await send(pipeline)
+            found = await pipeline.execute(raise_on_error=False)
+            if failed := [one for one in found if isinstance(one, Exception) and not of_wrong_type(one)]:
+                raise failed[0]
         return {
             pair: np.frombuffer(value, "<f8").astype(np.float64)
             for pair, value in zip(pair_ids, found, strict=True)
@@ -40,7 +48,7 @@ class MarginTable:
         """Numbers that tell a pair's margins under every code of a bundle; the first to come are kept."""
         async with mapped():
             value = np.asarray(margins, "<f8").tobytes()
-            await self._redis.hsetnx(keyspace.margins(bundle_id, keyspace.shard(pair)), pair, value)
+            await call(self._redis, _PUT, [keyspace.margins(bundle_id, keyspace.shard(pair))], pair, value)
 
     async def count_try(self, bundle_id: str, pair: str) -> int:
         """How often this pair has been tried to score under a bundle, this time included, within TRIES_TTL_S."""

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from idiolect_server.errors import StoreUnavailable
+from idiolect_server.errors import StoreError
 from idiolect_server.store import keyspace
 from idiolect_server.store.connection import Connection, call, mapped, send
-from idiolect_server.store.keyspace import N_SHARDS
-from idiolect_server.store.votes import parse_vote
+from idiolect_server.store.keyspace import N_SHARDS, OURS
+from idiolect_server.store.stream import parse_vote
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +22,12 @@ CLAIM_S = 30.0
 SHARDS_AT_ONCE = 4
 """Commands for all of them would keep the event loop from everybody else for 5 ms."""
 
-_TAKE = """
+_TAKE = (
+    OURS
+    + """
+if kind(KEYS[1]) ~= 'stream' and kind(KEYS[1]) ~= 'none' then
+  return {{}, {}}
+end
 local stream, group, consumer, n_votes = KEYS[1], ARGV[1], ARGV[2], ARGV[4]
 local function ask(...)
   local answer = redis.pcall(...)
@@ -39,6 +44,7 @@ end
 local new = ask('XREADGROUP', 'GROUP', group, consumer, 'COUNT', n_votes, 'STREAMS', stream, '>')
 return {abandoned, new and new[1][2] or {}}
 """
+)
 """Of abandoned votes only the ids are asked: what Redis says of one that was taken back differs between versions."""
 
 
@@ -56,7 +62,7 @@ class Unscored:
 
 
 class Queue:
-    """One scorer's end of it. Every method raises StoreUnavailable when Redis does not answer in time."""
+    """One scorer's end of it. Every method raises StoreError."""
 
     def __init__(self, connection: Connection, bundle_id: str) -> None:
         self._redis, self._group, self._consumer = connection, keyspace.scorers(bundle_id), uuid.uuid4().hex
@@ -73,7 +79,7 @@ class Queue:
         for first in range(0, N_SHARDS, SHARDS_AT_ONCE):
             try:
                 found += await self._take(range(first, min(first + SHARDS_AT_ONCE, N_SHARDS)), n_votes, claims)
-            except StoreUnavailable:
+            except StoreError:
                 if not found:
                     raise
                 return found  # these would wait until they count as abandoned
@@ -84,7 +90,7 @@ class Queue:
     async def _take(self, shards: range, n_votes: int, claims: bool) -> list[Unscored]:
         """`take` from some shards: first what was abandoned, if it is time to look for that, and then new votes.
 
-        Leaves out shards of a cluster's node that does not answer; raises StoreUnavailable when all of them do not.
+        Leaves out shards of a cluster's node that does not answer; raises StoreError when all of them do not.
         """
         async with mapped():
             pipeline = self._redis.pipeline(transaction=False)

@@ -16,7 +16,7 @@ from typing import Any
 from cachetools import LRUCache
 
 from idiolect.user_model import Array
-from idiolect_server.errors import StoreUnavailable
+from idiolect_server.errors import StoreError
 from idiolect_server.prompt import UserTokens
 from idiolect_server.store.changes import Changes
 from idiolect_server.users.knowledge import State
@@ -54,7 +54,7 @@ class Seen:
         return OVERHEAD_BYTES + code + sys.getsizeof(self.profile)
 
 
-_Outcome = Seen | StoreUnavailable | None
+_Outcome = Seen | StoreError | None
 """Of a reading; None: the request that read has left."""
 
 
@@ -109,11 +109,11 @@ class UserCache:
         """Requests of one user share one reading; when the one that reads leaves, another one reads.
 
         It reads in its own task: with a task for the reading, it would wait for its turn on the event loop thrice more.
-        Raises StoreUnavailable as `read` does.
+        Raises StoreError as `read` does.
         """
         reading = self._reading.get(key)
         outcome = await (self._lead(key, read) if reading is None else asyncio.shield(reading))
-        if isinstance(outcome, StoreUnavailable):
+        if isinstance(outcome, StoreError):
             raise outcome
         return outcome or await self.read(key, read)
 
@@ -126,13 +126,13 @@ class UserCache:
                 self._tokens[bundle_id, digest] = tokens
         return tokens
 
-    async def _lead(self, key: Key, read: Callable[[], Awaitable[Seen]]) -> Seen | StoreUnavailable:
+    async def _lead(self, key: Key, read: Callable[[], Awaitable[Seen]]) -> Seen | StoreError:
         """Read for all who wait."""
         reading = self._reading[key] = asyncio.get_running_loop().create_future()
         outcome: _Outcome = None
         try:
             outcome = await read()
-        except StoreUnavailable as error:
+        except StoreError as error:
             outcome = error
         finally:
             reading.set_result(outcome)

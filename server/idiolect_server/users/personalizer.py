@@ -10,7 +10,7 @@ from idiolect.bundle import Bundle
 from idiolect.errors import UserCodeError
 from idiolect.user_model import Array
 from idiolect_server import metrics
-from idiolect_server.errors import StoreUnavailable
+from idiolect_server.errors import StoreError
 from idiolect_server.prompt import UserTokens
 from idiolect_server.store.codes import CodeTable
 from idiolect_server.store.record import decode_code
@@ -63,7 +63,7 @@ class Personalizer:
         seen = self._cache.last(key)
         try:
             found = self._serve(await self._cache.read(key, lambda: self._read(user_id)))
-        except StoreUnavailable:
+        except StoreError:
             if seen is None:
                 return Personalization(self._generic, "degraded", self._bundle_id, None)
             return replace(self._serve(seen), state="degraded", votes=None)
@@ -89,7 +89,7 @@ class Personalizer:
         try:
             await self._learner.refresh(user_id)
             return await self._store.user(self._table, user_id), True
-        except StoreUnavailable:
+        except StoreError:
             return user, False
         except Exception:
             log.exception("a user's votes cannot be made sense of; the last code stays in force")

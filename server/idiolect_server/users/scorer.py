@@ -12,19 +12,22 @@ a vote twice changes nothing, since the margins of a pair are kept as they were 
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 import numpy as np
+from cachetools import LRUCache
 
 from idiolect.bank import pair_id
 from idiolect.bundle import Bundle
 from idiolect.errors import LayoutError
+from idiolect.learning import DAY_MS, MAX_DAILY_VOTES
 from idiolect.votes import Floats
 from idiolect_server import metrics
 from idiolect_server.admission import Admission
 from idiolect_server.engine.base import Adapter, Engine
-from idiolect_server.errors import EngineDead, RequestError, StoreUnavailable
+from idiolect_server.errors import EngineDead, RequestError, StoreError
 from idiolect_server.prompt import Placed, UserTokens
 from idiolect_server.store.queue import ABANDONED_MS, Unscored
 from idiolect_server.store.store import Store
@@ -35,8 +38,10 @@ IDLE_S = 0.5
 """Between looks at the streams when there was nothing, while users change or changes cannot be heard."""
 QUIET_S = 10.0
 """The same while nobody has changed: only votes that another scorer has abandoned can be there."""
-TAKEN_VOTES = 4
+TAKEN_VOTES = 16
 """Taken from a shard at a time."""
+REMEMBERED_DAYS = 4096
+"""Days of users whose votes are counted, the latest."""
 MAX_TRIES = 3
 """Of a pair whose scoring has not ended, perhaps because it ends the engine: the next servers leave it alone."""
 HOLD_S = ABANDONED_MS / 1000 / 5
@@ -59,6 +64,8 @@ class Scorer:
         self._admission = admission
         self._queue = store.queue(bundle.bundle_id)
         self._changed = asyncio.Event()
+        self._scored: LRUCache[tuple[str, int], set[tuple[int, str]]] = LRUCache(REMEMBERED_DAYS)
+        """The votes of a user's day (idiolect.learning.DAY_MS) that were scored, or are about to be."""
 
     async def run(self) -> None:
         """Until cancelled. Outages of the store are waited out; a vote that fails does not hold up others."""
@@ -78,7 +85,7 @@ class Scorer:
                     metrics.BACKLOG.set(await self._queue.backlog())
                     counted_s = time.monotonic()
                 await self._attend_all(votes)
-            except StoreUnavailable as error:
+            except StoreError as error:
                 log.warning("scoring waits: %s", error.message)
                 await asyncio.sleep(IDLE_S)
                 continue
@@ -95,19 +102,22 @@ class Scorer:
                 await asyncio.wait_for(self._changed.wait(), QUIET_S - IDLE_S)
 
     async def _attend_all(self, votes: Sequence[Unscored]) -> None:
-        """Finish together what needs no score, and then one vote after another, the oldest first."""
+        """Finish together what needs no score, and then one vote after another, of each user in turn.
+
+        Of a user's day no more votes are scored than count: a flood costs the others as much as a busy day.
+        """
         bank = self._bundle.bank
         assert bank is not None
         pairs = {vote.place: _pair(vote) for vote in votes}
         organic = {pair for pair in pairs.values() if pair is not None and pair not in bank.index}
         scored = await self._store.margins.get(self._bundle.bundle_id, sorted(organic))
         unscored = organic - scored.keys()
-        settled = [vote for vote in votes if pairs[vote.place] not in unscored]
+        left = self._in_turn([vote for vote in votes if pairs[vote.place] in unscored])
+        kept = {vote.place for vote in left}
+        settled = [vote for vote in votes if vote.place not in kept]
         voters = {vote.vote["user_id"] for vote in settled if vote.vote is not None and pairs[vote.place] in scored}
         await self._store.votes.touch(voters)
         await self._finish(settled)
-        left = [vote for vote in votes if pairs[vote.place] in unscored]
-        left.sort(key=lambda vote: vote.given_ms)
         holding = asyncio.create_task(self._hold(left))
         try:
             while left:
@@ -116,18 +126,32 @@ class Scorer:
         finally:
             holding.cancel()
 
+    def _in_turn(self, votes: Sequence[Unscored]) -> list[Unscored]:
+        """The first vote of each user, the oldest first, then the second of each, and so on; none that cannot count."""
+        turns: Counter[str] = Counter()
+        found = []
+        for vote in sorted(votes, key=lambda vote: vote.given_ms):
+            assert vote.vote is not None
+            user_id = vote.vote["user_id"]
+            day = self._scored.setdefault((user_id, vote.given_ms // DAY_MS), set())
+            if vote.place in day or len(day) < MAX_DAILY_VOTES:
+                day.add(vote.place)
+                found.append((turns[user_id], vote))
+                turns[user_id] += 1
+        return [vote for _, vote in sorted(found, key=lambda turn: turn[0])]
+
     async def _hold(self, left: Sequence[Unscored]) -> None:
         """Keep what is left of these votes from other scorers for as long as this one lives."""
         while True:
             await asyncio.sleep(HOLD_S)
-            with suppress(StoreUnavailable):
+            with suppress(StoreError):
                 await self._queue.hold(left)
 
     async def _attend_or_leave(self, vote: Unscored) -> None:
         """A vote that fails stays with this consumer, and is tried again when it counts as abandoned."""
         try:
             await self._attend(vote)
-        except (StoreUnavailable, EngineDead):
+        except (StoreError, EngineDead):
             raise
         except Exception:
             log.exception("a vote cannot be scored; another try in %d s", ABANDONED_MS // 1000)

@@ -49,6 +49,14 @@ ERRORS = [
     ("store_unavailable", 503, ic.StoreUnavailable),
     ("not_ready", 503, ic.NotReady),
     ("engine_dead", 503, ic.EngineDead),
+    ("vote_too_large", 413, ic.VoteTooLarge),
+    ("too_many_votes", 429, ic.TooManyVotes),
+    ("store_error", 500, ic.StoreRefused),
+    ("store_refused", 500, ic.StoreRefused),
+    ("store_denied", 500, ic.StoreRefused),
+    ("store_full", 507, ic.StoreFull),
+    ("overloaded", 429, ic.Overloaded),
+    ("deadline_exceeded", 504, ic.DeadlineExceeded),
     ("generation_failed", 500, ic.GenerationFailed),
     ("not_found", 404, ic.NotFound),
     ("from_the_future", 418, ic.APIError),
@@ -78,6 +86,7 @@ class Answer:
     body: object = None
     chunks: list[bytes] = field(default_factory=list)
     cut: bool = False
+    retry_after: str | None = None
 
 
 @dataclass
@@ -121,6 +130,8 @@ class Scripted(BaseHTTPRequestHandler):
         if answer.cut and not answer.chunks:
             return
         self.send_response(answer.status)
+        if answer.retry_after is not None:
+            self.send_header("Retry-After", answer.retry_after)
         if answer.chunks:
             self.send_header("Content-Type", "text/event-stream")
             self.send_header("Transfer-Encoding", "chunked")
@@ -230,6 +241,49 @@ def test_generate_repeats_what_the_server_calls_retryable(server: Script, client
     ]
     assert client.generate("hi") == GENERATION
     assert len(server.seen) == 2
+
+
+@pytest.mark.parametrize(("code", "status"), [("overloaded", 429), ("deadline_exceeded", 504)])
+def test_a_server_that_asks_to_wait_is_heeded(
+    server: Script, client: ic.Client, monkeypatch: pytest.MonkeyPatch, code: str, status: int
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr("idiolect_client.client.time.sleep", waits.append)
+    busy = Answer(status, error_body(code, retryable=True), retry_after="7")
+    server.answers = [busy, Answer(body={**END, "text": "Grüß\u2028dich"})]
+    assert client.generate("hi") == GENERATION
+    assert 7 <= waits[0] <= 9
+    later = Answer(status, error_body(code, retryable=True), retry_after="3600")
+    server.answers = [busy, later]
+    with pytest.raises(ic.APIError) as caught:
+        client.generate("hi")
+    assert caught.value.retry_after_s == 3600
+    assert len(waits) == 2
+    assert vars(pickle.loads(pickle.dumps(caught.value))) == vars(caught.value)
+
+
+@pytest.mark.parametrize("asked", ["", "soon", "-1", "1e9", "Wed, 21 Oct 2026 07:28:00 GMT", "9" * 40])
+def test_a_wait_that_is_no_number_of_seconds_is_not_heeded(server: Script, client: ic.Client, asked: str) -> None:
+    server.answers = [Answer(429, error_body("overloaded", retryable=True), retry_after=asked)]
+    server.answers += [Answer(body={**END, "text": "Grüß\u2028dich"})]
+    assert client.generate("hi") == GENERATION
+
+
+def test_an_asyncio_client_waits_too(server: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+
+    async def sleep(wait_s: float) -> None:
+        waits.append(wait_s)
+
+    async def ask() -> ic.Generation:
+        async with ic.AsyncClient(server.url) as client:
+            return await client.generate("hi")
+
+    monkeypatch.setattr("idiolect_client.async_client.asyncio.sleep", sleep)
+    server.answers = [Answer(429, error_body("overloaded", retryable=True), retry_after="3")]
+    server.answers += [Answer(body={**END, "text": "Grüß\u2028dich"})]
+    assert asyncio.run(ask()) == GENERATION
+    assert 3 <= waits[0] <= 4
 
 
 def test_generate_is_not_repeated_once_it_was_sent(server: Script, client: ic.Client) -> None:

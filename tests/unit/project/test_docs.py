@@ -11,7 +11,7 @@ from accelerate.commands.config.config_args import load_config_from_file
 from bench.gpu import memory
 from idiolect.errors import IdiolectError
 from idiolect_server.app import create_app
-from idiolect_server.errors import EngineDead, NotReady, RequestError, Stopping, StoreUnavailable
+from idiolect_server.errors import EngineDead, NotReady, Overloaded, RequestError, Stopping, StoreError
 from idiolect_server.settings import Settings
 from tests import settings_page
 from tests.live import ROOT
@@ -33,7 +33,8 @@ def test_every_route_is_described(tmp_path):
 
 
 def test_every_code_that_a_caller_can_meet_is_described():
-    for error in leaves(RequestError) | {StoreUnavailable, NotReady, Stopping, EngineDead}:
+    met = leaves(RequestError) | leaves(StoreError) | leaves(Overloaded) | {NotReady, Stopping, EngineDead}
+    for error in met:
         assert f"`{error.code}`" in API
     assert IdiolectError.code == "internal"
 

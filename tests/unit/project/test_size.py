@@ -8,6 +8,7 @@ MAX_LINES, MAX_FILES = 250, 16
 ROOMS = ("idiolect", "server", "training", "clients", "bench", "tests")
 LONG = {
     "idiolect/inference.py": "three priors of the same five verbs, to be compared line by line",
+    "server/idiolect_server/errors.py": "one tree of errors, and the one table of their statuses",
     "server/idiolect_server/store/store.py": "the scripts that must be one step are beside what calls them",
     "training/idiolect_training/fit/loop.py": "a run reads from top to bottom",
     "bench/learning/new_users.py": "to be split when the benchmarks get a room of their own",

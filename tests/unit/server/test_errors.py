@@ -7,9 +7,10 @@ from idiolect_server.errors import (
     EngineDead,
     GenerationFailed,
     NotReady,
+    Overloaded,
     RequestError,
     Stopping,
-    StoreUnavailable,
+    StoreError,
     body,
     status,
 )
@@ -34,9 +35,11 @@ def test_every_error_has_a_status_and_a_reason():
 
 
 def test_the_client_knows_every_code_that_it_can_meet():
-    met = leaves(RequestError) | {LayoutError, StoreUnavailable, NotReady, Stopping, EngineDead, GenerationFailed}
+    met = leaves(RequestError) | leaves(StoreError) | leaves(Overloaded)
+    met |= {LayoutError, NotReady, Stopping, EngineDead, GenerationFailed}
     assert {error.code for error in met} == set(BY_CODE)
-    assert all(BY_CODE[error.code].__name__ in (error.__name__, "InvalidRequest", "NoUserTurn") for error in met)
+    others = {"InvalidRequest", "NoUserTurn", "StoreRefused"}
+    assert all(BY_CODE[error.code].__name__ in {error.__name__, *others} for error in met)
 
 
 def test_the_nearest_base_decides():

@@ -1,0 +1,60 @@
+"""What we did not write in Redis is nothing: no request fails of it, and every user can be erased."""
+
+import asyncio
+import random
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+from transformers import AutoTokenizer
+
+from idiolect_server.store.codes import CodeTable
+from tests.parts.odd_values.values import TYPES, mutated, plant
+from tests.parts.odd_values.walk import Walk
+from tests.parts.service import Service, service
+from tests.parts.small_engine import SmallEngine
+
+EACH = 5
+"""Values for each kind of key, and one mutation of what is there; bench/hostile/odd_values.py has all of them."""
+
+
+@pytest.fixture
+def in_memory() -> Iterator[Path]:
+    """A folder on which Redis's fsync, of which there are thousands here, takes no time."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
+        yield Path(folder)
+
+
+def test_every_kind_of_key_may_hold_anything(in_memory: Path, model_path: Path):
+    found: list[str] = []
+
+    async def check(running: Service) -> None:
+        store = running.live.store
+        connection = redis.Redis.from_url(f"unix://{store._redis.connection_pool.connection_kwargs['path']}")
+        table, rng, n = CodeTable.of(running.live.releases.active.bundle), random.Random(0), 0
+        for place in range(16):
+            for number in range(EACH + 1):
+                walk, n = Walk(running.http, connection, table, f"odd-{place}-{number}-é"), n + 1
+                await walk.begin()
+                assert walk.odd == []
+                where = walk.places[place]
+                names = [name for name, _ in where.all()]
+                chosen = rng.choice(sorted(TYPES) if number < 2 else names)
+                if number < EACH:
+                    plant(connection, where, dict(where.all())[chosen], beside=number % 2 == 0)
+                else:
+                    chosen = "mutated"
+                    mutated(connection, where, rng)
+                await walk.go_on()
+                await walk.erase()
+                found.extend(f"{where.name}, {chosen}: {odd}" for odd in walk.odd)
+        assert n > 80
+
+    async def main() -> None:
+        async with service(in_memory, SmallEngine(AutoTokenizer.from_pretrained(model_path))) as running:
+            await check(running)
+
+    asyncio.run(main())
+    assert not found, "\n".join(found)
