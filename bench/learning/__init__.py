@@ -51,14 +51,14 @@ EXPERIMENTS = (
                 "M6",
                 "Do users of few votes stay near the generic user, and is that good for them?",
                 (
-                    at_least("distance_grows/*", 1),
+                    at_least("distance_grows", 1),
                     at_least("distance_falls", 1),
                     at_least("default_is_likeliest", 1),
-                    at_least("few_votes_accuracy_over_generic/*", 0),
+                    at_least("few_votes_accuracy_over_generic", 0),
                 ),
             ),
         ),
-        minutes=60,
+        minutes=45,
         module="bench.learning.few_votes",
     ),
     Experiment(

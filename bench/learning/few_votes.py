@@ -2,7 +2,7 @@
 
 Users who want prose or a list of the same two sentences, seven to three, and who slip in a tenth of their votes. Some
 gave 16 votes, the others one to five. Each `prior` of the grid trains them with three seeds, as the demo is trained
-(clusters that start with those who voted alike), and the default with individual users, too. Then held-out votes are
+(clusters that start with those who voted alike). Then held-out votes are
 scored under each user's own tokens and under the generic user's. Writes docs/results/few_votes.json and line M6.
 """
 
@@ -48,14 +48,9 @@ COMMON: dict[str, Any] = {
     "warmup_steps": 5,
     "max_prompt_tokens": 96,
     "log_with": (),
-}
-KINDS: dict[str, dict[str, Any]] = {
-    "cluster": {
-        "user_model": {"kind": "cluster", "n_user_tokens": 4, "n_clusters": 3, "start": "votes"},
-        "user_lr": 0.05,
-        "row_lr": 0.1,
-    },
-    "individual": {"user_model": {"kind": "individual", "n_user_tokens": 4}, "user_lr": 0.01, "row_lr": 0.01},
+    "user_model": {"kind": "cluster", "n_user_tokens": 4, "n_clusters": 3, "start": "votes"},
+    "user_lr": 0.05,
+    "row_lr": 0.1,
 }
 
 
@@ -120,13 +115,12 @@ def main(n_seeds: int = 3) -> None:
     write_data()
     done = RUNS / "done.json"
     found: dict[str, Any] = json.loads(done.read_text()) if done.is_file() else {}
-    wanted = [("cluster", prior) for prior in PRIORS] + [("individual", DEFAULT)]
     for seed in range(n_seeds):
-        for kind, prior in wanted:
-            name = f"{kind} {prior:g} {seed}"
+        for prior in PRIORS:
+            name = _name(prior, seed)
             if name not in found:
-                run = RunConfig.model_validate(COMMON | KINDS[kind] | {"prior": prior, "seed": seed})
-                found[name] = measure(run, RUNS / name.replace(" ", "-"))
+                run = RunConfig.model_validate(COMMON | {"prior": prior, "seed": seed})
+                found[name] = measure(run, RUNS / name)
                 done.write_text(json.dumps(found, indent=2) + "\n")
                 sys.stdout.write(f"{name}: {json.dumps(averages(found[name], FEW))}\n")
                 sys.stdout.flush()
@@ -140,30 +134,29 @@ def main(n_seeds: int = 3) -> None:
 def verdict(found: Mapping[str, Any], n_seeds: int) -> dict[str, Any]:
     """What the runs say: distances by votes and by prior, likelihoods by prior, and gains of users of few votes."""
 
-    def over_seeds(kind: str, prior: float, numbers: Sequence[int], name: str) -> float:
-        return mean(averages(found[f"{kind} {prior:g} {seed}"], numbers)[name] for seed in range(n_seeds))
+    def over_seeds(prior: float, numbers: Sequence[int], name: str) -> float:
+        return round(mean(averages(found[_name(prior, seed)], numbers)[name] for seed in range(n_seeds)), 4)
 
-    distances = {
-        kind: {n: round(over_seeds(kind, DEFAULT, [n], "distance"), 4) for n in (*FEW, MANY)} for kind in KINDS
-    }
-    by_prior = {f"{p:g}": round(over_seeds("cluster", p, FEW, "distance"), 4) for p in PRIORS}
     everyone = (*FEW, MANY)
-    likelihood = {f"{p:g}": round(over_seeds("cluster", p, everyone, "log_likelihood"), 4) for p in PRIORS}
-    gains = {}
-    for kind in KINDS:
-        ours = [averages(found[f"{kind} {DEFAULT:g} {seed}"], FEW) for seed in range(n_seeds)]
-        gains[kind] = [round(one["accuracy"] - one["generic_accuracy"], 4) for one in ours]
+    by_votes = {n: over_seeds(DEFAULT, [n], "distance") for n in everyone}
+    by_prior = {f"{prior:g}": over_seeds(prior, FEW, "distance") for prior in PRIORS}
+    likelihood = {f"{prior:g}": over_seeds(prior, everyone, "log_likelihood") for prior in PRIORS}
+    ours = [averages(found[_name(DEFAULT, seed)], FEW) for seed in range(n_seeds)]
     return {
         "seeds": n_seeds,
         "default_prior": DEFAULT,
-        "distance_by_votes": distances,
-        "distance_grows": {kind: _ordered(list(by_votes.values())) for kind, by_votes in distances.items()},
+        "distance_by_votes": by_votes,
+        "distance_grows": _ordered(list(by_votes.values())),
         "distance_by_prior": by_prior,
         "distance_falls": _ordered(list(by_prior.values())[::-1]),
         "log_likelihood_by_prior": likelihood,
         "default_is_likeliest": max(likelihood, key=lambda prior: likelihood[prior]) == f"{DEFAULT:g}",
-        "few_votes_accuracy_over_generic": gains,
+        "few_votes_accuracy_over_generic": [round(one["accuracy"] - one["generic_accuracy"], 4) for one in ours],
     }
+
+
+def _name(prior: float, seed: int) -> str:
+    return f"prior-{prior:g}-seed-{seed}"
 
 
 def _ordered(numbers: Sequence[float]) -> bool:
