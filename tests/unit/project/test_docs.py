@@ -53,6 +53,17 @@ def test_links_lead_somewhere(page):
             assert (page.parent / target).exists(), target
 
 
+def test_a_threat_names_a_test_that_exists_or_says_that_there_is_none():
+    rows = [line for line in (ROOT / "docs" / "threats.md").read_text().splitlines() if line.startswith("| ")]
+    threats = [row for row in rows if not row.startswith(("| threat |", "| --- |"))]
+    assert len(threats) > 30
+    for row in threats:
+        tests = row.rstrip(" |").rpartition("|")[2]
+        named = re.findall(r"`(tests/[^`]+)`", tests)
+        assert named or tests.strip() == "none", row
+        assert [name for name in named if not (ROOT / name).is_file()] == []
+
+
 def test_worked_examples_in_docstrings_hold():
     n_tried = 0
     for file in sorted([*(ROOT / "idiolect").glob("*.py"), *(ROOT / "training" / "idiolect_training").rglob("*.py")]):
