@@ -43,8 +43,9 @@ def bundle(tmp_path: Path) -> Bundle:
     return small_bundle(tmp_path / "bundle", user_ids=USERS)
 
 
-def test_everything_of_a_user_is_there(cluster: Cluster, bundle: Bundle):
+def test_everything_of_a_user_is_there(cluster: Cluster, bundle: Bundle, monkeypatch: pytest.MonkeyPatch):
     """Codes, votes, profile, margins and what is heard of changes; then all of it erased, on replicas too."""
+    monkeypatch.setattr("idiolect_server.store.store.REWRITE_EVERY_S", 0.2)
 
     async def scenario() -> None:
         table = CodeTable.of(bundle)

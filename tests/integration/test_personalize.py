@@ -4,16 +4,17 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
+import pytest
 import redis
 
-from idiolect.bank import pair_id
 from idiolect.bundle import Bundle
-from idiolect_server.store import keyspace
+from idiolect_server.errors import StoreUnavailable
 from idiolect_server.store.codes import CodeTable
 from idiolect_server.store.record import encode_code
 from idiolect_server.store.store import Store
@@ -179,22 +180,23 @@ def test_the_last_code_serves_while_a_new_one_cannot_be_inferred(tmp_path: Path)
     """The margins of the user's pair are out of reach, as on a lost node: the user does not become a stranger."""
 
     async def scenario(store: Redis, bundle: Bundle) -> None:
-        connection = redis.Redis.from_url(store.url)
         async with replicas(store.url, with_bank(bundle), 1) as (one,):
             await one.store.load_codes(CodeTable.of(bundle), bundle.user_ids, bundle.codes)
             await asyncio.sleep(0.5)  # its own message has come back
             known = await one.users.find("ada")
-            pair = pair_id(VOTE["messages"], VOTE["chosen"], VOTE["rejected"])
-            margins = keyspace.margins(bundle.bundle_id, keyspace.shard(pair))
-            connection.set(margins, "not a hash")
-            await one.store.votes.add("ada", "k", VOTE)
-            meanwhile = await one.users.find("ada")
+            with pytest.MonkeyPatch.context() as patched:
+                patched.setattr(one.store.margins, "get", out_of_reach)
+                await one.store.votes.add("ada", "k", VOTE)
+                meanwhile = await one.users.find("ada")
             assert (known.state, meanwhile.state, meanwhile.votes) == ("stored", "degraded", 1)
             assert meanwhile.user_tokens is known.user_tokens
-            connection.delete(margins)
             assert (await one.users.find("ada")).state == "stored"
 
     served(tmp_path, scenario)
+
+
+async def out_of_reach(bundle_id: str, pairs: Sequence[str]) -> NoReturn:
+    raise StoreUnavailable("its node is lost")
 
 
 def test_a_redis_that_hangs_is_noticed(tmp_path: Path):
