@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from fastapi import FastAPI, Request
 
 from idiolect_server.admission import Admission
+from idiolect_server.ending import end
 from idiolect_server.engine.base import Engine, EngineConfig
 from idiolect_server.engine.heart import Heart
 from idiolect_server.errors import NotReady, SettingsError, StoreDenied, StoreError, StoreUnavailable
@@ -90,7 +91,7 @@ async def start(settings: Settings, start_engine: StartEngine = start_vllm_engin
         loading = asyncio.create_task(load_codes(store, prepared.bundle))
         watching = asyncio.create_task(store.changes.watch())
         finishing = asyncio.create_task(store.erasures.keep_finishing())
-        stack.push_async_callback(_end, loading, watching, finishing)
+        stack.push_async_callback(end, (loading, watching, finishing))
         engine = await start_engine(
             EngineConfig(
                 model=prepared.model,
@@ -142,9 +143,3 @@ async def check_access(store: Store) -> None:
         except StoreError:
             break
     log.warning("the user store does not do what it is asked; the server starts without it")
-
-
-async def _end(*tasks: asyncio.Task[None]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.wait(tasks)

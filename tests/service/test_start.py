@@ -118,7 +118,7 @@ def test_a_release_that_cannot_serve_leaves_the_others_as_they_were(
     async def main() -> None:
         engine = SmallEngine(tokenizer)
         store = Store("redis://127.0.0.1:1/0")  # which does not answer
-        releases = Releases(store, engine, Admission())
+        releases = Releases(store, engine, Admission(engine.capacity, 60.0))
         assert demo_bundle.adapter_path is not None
         adapter = Adapter(demo_bundle.bundle_id, demo_bundle.adapter_path)
         loading = asyncio.create_task(asyncio.sleep(0))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from idiolect.bundle import Bundle
 from idiolect_server.admission import Admission
+from idiolect_server.ending import end
 from idiolect_server.engine.base import Adapter, Engine
 from idiolect_server.errors import BundleServed, StoreError
 from idiolect_server.releases.probe import check_widths, probe
@@ -148,7 +149,7 @@ class Releases:
             raise ValueError(f"bundle {bundle_id} is active: activate another one first")
         served = self._served.pop(bundle_id)
         await served.idle.wait()
-        await _end(served.tasks)
+        await end(served.tasks)
         self.cache.drop(bundle_id)
         if served.release.adapter is not None:
             await self._engine.unload_adapter(served.release.adapter)
@@ -156,7 +157,7 @@ class Releases:
     async def close(self) -> None:
         """End what works in the background, which talks to engine and store."""
         for served in self._served.values():
-            await _end(served.tasks)
+            await end(served.tasks)
         self.cache.close()
 
 
@@ -168,9 +169,3 @@ async def load_codes(store: Store, bundle: Bundle) -> None:
         except StoreError as error:
             log.warning("%s; trained codes are not stored yet", error.message)
             await asyncio.sleep(STORE_RETRY_S)
-
-
-async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.wait(tasks)
