@@ -36,7 +36,7 @@ N_TEST = 8
 SLIPS = 0.1
 LISTS = 0.3
 """Share of users who want lists."""
-PRIORS = (0.0, 1.0, 4.0)
+PRIORS = (0.0, 1.0, 4.0, 16.0)
 DEFAULT: float = RunConfig.model_fields["prior"].default
 COMMON: dict[str, Any] = {
     "train": RUNS / "train.jsonl",
@@ -96,7 +96,7 @@ def _user(policy: Policy, row: int, pairs: Sequence[Any], own: torch.Tensor, gen
     tokens = policy.user_tokens([row, 0])
     said = {"": own[mine], "generic_": generic[mine]}
     return {
-        "distance": round(float((tokens[0] - tokens[1]).norm()), 5),
+        "distance": round(float((tokens[0] - tokens[1]).detach().norm()), 5),
         **{f"{who}accuracy": round(float((margin > 0).float().mean()), 4) for who, margin in said.items()},
         **{
             f"{who}log_likelihood": round(float(torch.nn.functional.logsigmoid(margin).mean()), 4)

@@ -103,7 +103,7 @@ class RunConfig(_Strict):
     """Inverse temperature of the preference loss."""
     nll_weight: float = Field(default=1.0, ge=0)
     """Weight of the chosen replies' mean token loss beside it (docs/decisions/0002); 0 is the preference loss alone."""
-    prior: float = Field(default=1.0, ge=0)
+    prior: float = Field(default=4.0, ge=0)
     """How many comparisons the generic user is worth: a user with n of them goes n / (n + prior) of the way."""
     lora_lr: float = Field(default=5e-4, gt=0)
     user_lr: float = Field(default=5e-3, gt=0)
