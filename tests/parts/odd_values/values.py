@@ -162,7 +162,7 @@ def mutated(connection: Any, place: Place, rng: random.Random) -> None:
     elif kind == b"zset":
         for member, score in connection.zrange(place.key, 0, -1, withscores=True):
             connection.zrem(place.key, member)
-            connection.zadd(place.key, {_mutated(member, rng): score * rng.choice((1, 0, -1, 1e6))})
+            connection.zadd(place.key, {_mutated(member, rng): rng.choice((score, 0.0, -score, 1e6))})
     elif kind == b"stream":
         for stream_id, fields in connection.xrange(place.key):
             connection.xdel(place.key, stream_id)
