@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from idiolect.errors import IdiolectError
 from idiolect.text import UserId, is_printable
+from idiolect_server.engine.chat_request import MAX_CHOICES
 from idiolect_server.errors import RequestError, first_problem
 from idiolect_server.errors import body as error_body
 from idiolect_server.giving_back import give_back_after
@@ -22,8 +23,6 @@ router = APIRouter(prefix="/v1")
 
 CHARACTERS_A_TOKEN = 4
 """About, of English: vLLM counts the tokens, after admission."""
-MOST_CHOICES = 8
-"""More are refused."""
 STATE_HEADER = "x-idiolect-personalization"
 IN_THE_PROMPT = ("messages", "tools", "documents", "chat_template_kwargs")
 """Fields of the body whose texts the chat template writes."""
@@ -76,7 +75,7 @@ def _size(body: dict[str, Any], max_model_len: int) -> tuple[int, int, int]:
     messages = body["messages"] if isinstance(body.get("messages"), list) else []
     contents = [message.get("content") for message in messages if isinstance(message, dict)]
     n_characters = sum(len(content) if isinstance(content, str) else len(str(content)) for content in contents)
-    return min(n_characters // CHARACTERS_A_TOKEN, max_model_len), max_tokens, min(n_choices, MOST_CHOICES)
+    return min(n_characters // CHARACTERS_A_TOKEN, max_model_len), max_tokens, min(n_choices, MAX_CHOICES)
 
 
 @router.get("/models")
