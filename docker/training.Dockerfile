@@ -14,7 +14,7 @@ RUN groupadd --gid 10001 idiolect \
 WORKDIR /app
 COPY pyproject.toml LICENSE ./
 COPY clients/python clients/python
-COPY docker/install.sh docker/constraints-cpu.txt docker/
+COPY docker/install.sh docker/
 RUN --mount=type=cache,target=/root/.cache/pip \
     mkdir -p idiolect server training/idiolect_training clients/cli/idiolect_cli \
     && touch README.md idiolect/__init__.py training/idiolect_training/__init__.py clients/cli/idiolect_cli/__init__.py \
