@@ -10,7 +10,10 @@ import pytest
 import redis
 from transformers import AutoTokenizer
 
+from idiolect_server.store import keyspace
 from idiolect_server.store.codes import CodeTable
+from idiolect_server.store.store import Store
+from tests.live import Redis
 from tests.parts.odd_values.values import TYPES, mutated, plant
 from tests.parts.odd_values.walk import Walk
 from tests.parts.service import Service, service
@@ -58,3 +61,24 @@ def test_every_kind_of_key_may_hold_anything(in_memory: Path, model_path: Path):
 
     asyncio.run(main())
     assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize("odd", [b"\xb9" * 32, b"\0" * 32, b"z" * 32, b" " * 32])
+def test_a_key_whose_digest_is_odd_says_nothing(in_memory: Path, odd: bytes):
+    """Its vote may still be there: the same vote once more is another vote, on the same pair."""
+    server = Redis(in_memory)
+    server.start()
+    vote = {"messages": [{"role": "user", "content": "p"}], "chosen": "a", "rejected": "b", "consent": True}
+
+    async def check() -> None:
+        store = Store(server.url)
+        first = await store.votes.add("ann", "once", vote)
+        assert (await store.votes.add("ann", "once", vote)).duplicate
+        (name,) = redis.Redis.from_url(server.url).keys(f"{keyspace.idempotency('ann')}*")
+        redis.Redis.from_url(server.url).set(name, odd + first.vote_id.partition("-")[2].encode())
+        second = await store.votes.add("ann", "once", vote)
+        assert (second.duplicate, second.votes) == (False, 2)
+        await store.close()
+
+    asyncio.run(check())
+    server.stop()

@@ -53,7 +53,7 @@ _ADD = (
     + APPEND
     + """
 local seen = text(KEYS[2])
-local exists = #seen > 32 and redis.pcall('HEXISTS', KEYS[4], string.sub(seen, 33)) == 1
+local exists = string.match(seen, '^%x+%-%d+$') and redis.pcall('HEXISTS', KEYS[4], string.sub(seen, 33)) == 1
 local n_given = kind(KEYS[4]) == 'hash' and redis.call('HLEN', KEYS[4]) or 0
 if exists then
   return {'seen', seen, n_given}

@@ -113,7 +113,11 @@ class Walk:
         query: dict[str, Any] | None = None,
     ) -> Any:
         """The answer, when it is a success; it may be one of `other` as well, or `only` one of these."""
-        response = await self.http.request(method, path, json=body, headers=headers, params=query)
+        try:
+            response = await self.http.request(method, path, json=body, headers=headers, params=query)
+        except httpx.TransportError as error:
+            self.odd.append(f"{method} {path}: {error!r}")
+            return None
         if response.status_code == 200:
             if only:
                 self.odd.append(f"{method} {path}: 200")
