@@ -64,6 +64,20 @@ def test_marks_in_a_message_are_text(live: Live):
         assert marked == n_special("x", role)
 
 
+def test_a_stored_profile_that_does_not_fit_costs_no_reply(live: Live):
+    """A digit is a token; the model takes 8,192."""
+    assert live.http.put("/users/wordy/profile", json={"profile": "7" * 4096}).status_code == 200
+    for n_digits, is_told in ((1000, True), (4100, False)):
+        said = {"messages": [{"role": "user", "content": "7" * n_digits}], "max_tokens": 1}
+        chat = live.http.post("/v1/chat/completions", json={**said, "user": "wordy"}).json()
+        reply = live.http.post("/generate", json={**said, "user_id": "wordy"}).json()
+        assert chat["usage"]["prompt_tokens"] == reply["usage"]["prompt_tokens"]
+        assert (chat["usage"]["prompt_tokens"] > 4096 + n_digits) == is_told
+    too_long = {"messages": [{"role": "user", "content": "7" * 8200}], "max_tokens": 1}
+    assert live.http.post("/v1/chat/completions", json={**too_long, "user": "wordy"}).status_code == 413
+    assert live.http.post("/generate", json={**too_long, "user_id": "wordy"}).status_code == 413
+
+
 def test_the_same_process_answers_afterwards(live: Live):
     assert live.generate(prompt="Hi", max_tokens=2)["text"]
     assert live.http.get("/health/ready").status_code == 200

@@ -144,3 +144,22 @@ def test_a_mark_that_a_reply_brings_changes_nothing_about_its_vote(run, demo_bun
         assert again.json()["effect"] == "unscorable"
 
     run(check)
+
+
+def test_a_stored_profile_that_does_not_fit_is_left_out(tmp_path: Path, tokenizer: Any):
+    """A digit is a token. One that comes with the request is the caller's own to shorten."""
+
+    async def main() -> None:
+        async with service(tmp_path, SmallEngine(tokenizer, max_model_len=256)) as running:
+            asked = {"user_id": "wordy", "prompt": "Hi", "max_tokens": 2}
+            alone = (await running.http.post("/generate", json=asked)).json()
+            await running.http.put("/users/wordy/profile", json={"profile": "7" * 300})
+            left_out = (await running.http.post("/generate", json=asked)).json()
+            assert left_out["usage"] == alone["usage"]
+            refused = await running.http.post("/generate", json={**asked, "profile": "8" * 300})
+            assert (refused.status_code, refused.json()["error"]["code"]) == (413, "prompt_too_long")
+            await running.http.put("/users/wordy/profile", json={"profile": "7" * 100})
+            told = (await running.http.post("/generate", json=asked)).json()
+            assert told["usage"]["prompt_tokens"] > alone["usage"]["prompt_tokens"] + 100
+
+    asyncio.run(main())

@@ -11,9 +11,11 @@ from fastapi import APIRouter, Request, Response
 from idiolect.errors import IdiolectError
 from idiolect.prompt.profile import with_profile
 from idiolect_server.admission import until
-from idiolect_server.engine.base import Sampling
+from idiolect_server.engine.base import Engine, Sampling
 from idiolect_server.errors import PromptTooLong, StoreError, body
 from idiolect_server.giving_back import give_back_after
+from idiolect_server.prompt import Placed, UserTokens
+from idiolect_server.releases.release import Release
 from idiolect_server.reply import Asked, Reply
 from idiolect_server.routes.caller import unless_caller_leaves
 from idiolect_server.routes.stream import EventStream, event
@@ -34,14 +36,15 @@ async def generate(request: GenerateRequest, http: Request) -> Response:
     deadline = live.admission.deadline()
     who = await release.personalizer.find(request.user_id)
     asked = Asked(request.user_id, request.chat(), request.profile or who.profile)
-    said = with_profile(asked.chat, asked.profile)
     async with until(deadline):
-        placed = await live.engine.conversations.place(said, release.layout, who.user_tokens)
-    if placed.n_tokens >= live.engine.max_model_len:
-        # Before the first byte, so that a stream too answers with a status.
-        raise PromptTooLong(
-            f"the prompt has {placed.n_tokens} tokens, the model takes {live.engine.max_model_len} with the reply"
-        )
+        try:
+            placed = await _placed(live.engine, release, asked, who.user_tokens)
+        except PromptTooLong:
+            if request.profile or not who.profile:
+                raise
+            # What the user once said of themselves must not cost them a reply that fits without it.
+            asked = replace(asked, profile=None)
+            placed = await _placed(live.engine, release, asked, who.user_tokens)
     sampling = Sampling(
         max_tokens=request.max_tokens,
         temperature=request.temperature,
@@ -63,6 +66,17 @@ async def generate(request: GenerateRequest, http: Request) -> Response:
     if not await _made(http, reply):
         return Response(status_code=499)
     return Response(_response(reply).model_dump_json(), media_type="application/json")
+
+
+async def _placed(engine: Engine, release: Release, asked: Asked, user_tokens: UserTokens) -> Placed:
+    """Raises PromptTooLong before the first byte, so that a stream too answers with a status."""
+    said = with_profile(asked.chat, asked.profile)
+    placed = await engine.conversations.place(said, release.layout, user_tokens)
+    if placed.n_tokens >= engine.max_model_len:
+        raise PromptTooLong(
+            f"the prompt has {placed.n_tokens} tokens, the model takes {engine.max_model_len} with the reply"
+        )
+    return placed
 
 
 async def _other(first: Reply) -> Reply:

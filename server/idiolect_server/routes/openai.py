@@ -12,12 +12,14 @@ from pydantic import TypeAdapter, ValidationError
 from idiolect.errors import IdiolectError
 from idiolect.text import UserId, is_printable
 from idiolect_server.engine.chat_request import MAX_CHOICES
-from idiolect_server.errors import RequestError, first_problem
+from idiolect_server.errors import PromptTooLong, RequestError, first_problem
 from idiolect_server.errors import body as error_body
 from idiolect_server.giving_back import give_back_after
+from idiolect_server.releases.release import Release
 from idiolect_server.routes.caller import unless_caller_leaves
 from idiolect_server.routes.stream import EventStream
 from idiolect_server.serving import leased, serving
+from idiolect_server.users.personalizer import Personalization
 
 router = APIRouter(prefix="/v1")
 
@@ -51,7 +53,7 @@ async def chat_completions(body: dict[str, Any], http: Request) -> Response:
     inside = ExitStack()
     inside.enter_context(live.admission.reply(*_size(body, live.engine.max_model_len)))
     give_back_after(http, inside.close)  # a stream goes on when this function has returned
-    answered = await unless_caller_leaves(http, release.chat.chat(body, who.user_tokens, who.profile), deadline)
+    answered = await unless_caller_leaves(http, _chat(release, body, who), deadline)
     if answered is None:
         return Response(status_code=499)  # nobody is listening any more
     status, answer = answered
@@ -59,6 +61,16 @@ async def chat_completions(body: dict[str, Any], http: Request) -> Response:
     if isinstance(answer, dict):
         return JSONResponse(answer, status_code=status, headers=headers)
     return EventStream(http, answer, _told, deadline, headers)
+
+
+async def _chat(release: Release, body: dict[str, Any], who: Personalization) -> Any:
+    """Raises what `chat` raises. A stored profile must not cost its user a reply that fits without it."""
+    try:
+        return await release.chat.chat(body, who.user_tokens, who.profile)
+    except PromptTooLong:
+        if who.profile is None:
+            raise
+        return await release.chat.chat(body, who.user_tokens)
 
 
 def _told(error: IdiolectError) -> str:
