@@ -44,8 +44,10 @@ async def chat_completions(body: dict[str, Any], http: Request) -> Response:
         user_id = None if body.get("user") is None else _user_id.validate_python(body["user"])
     except ValidationError as error:
         raise RequestError(f"user: {first_problem(error.errors())}") from None
-    for field in IN_THE_PROMPT:
-        if not all(is_printable(text) for text in _texts(body.get(field))):
+    said = {field: list(_texts(body.get(field))) for field in IN_THE_PROMPT}
+    live.engine.conversations.check(*said["messages"])  # before anybody reads a text that cannot fit
+    for field, texts in said.items():
+        if not all(map(is_printable, texts)):
             raise RequestError(f"{field}: control characters are not allowed")
     who = await release.personalizer.find(user_id)
     if body.get("frequency_penalty") is None:
