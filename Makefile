@@ -8,7 +8,7 @@ OUT ?= runs/demo
 SEEDS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup model fmt check fast test demo serve train tastes first-minutes penalty own-data length-users attribute-users persona-users new-users five-answers feedback odd-values overload vote-histories crashes hostile-bundles hostile-requests heart million-users throughput first-token peers one-at-a-time host-cost engine-settings before-after cost-model ablations few-votes trainer-cost real-people served-models gpu first-hour bench evidence check-results lock audit docs
+.PHONY: help setup model fmt check fast test demo serve train tastes first-minutes penalty own-data length-users attribute-users persona-users new-users five-answers feedback odd-values overload storm greedy vote-histories crashes hostile-bundles hostile-requests heart million-users throughput first-token peers one-at-a-time host-cost engine-settings before-after cost-model ablations few-votes trainer-cost real-people served-models gpu first-hour bench evidence check-results lock audit docs
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -76,6 +76,12 @@ odd-values: model  ## 2,000 values in Redis that are not ours, under every kind 
 
 overload: model  ## ten times the requests that the engine can answer, for two minutes (5 minutes)
 	@$(PY) -m bench.hostile.overload
+
+storm: model  ## sixteen polite callers beside twenty hostile ones, for five minutes (11 minutes)
+	@$(PY) -m bench.hostile.storm
+
+greedy: model  ## one user's 100,000 votes, 10,000 erasures, a full Redis and a full disk (10 minutes)
+	@$(PY) -m bench.hostile.greedy
 
 vote-histories: model  ## 500 histories of votes with retrainings: who counts which votes (2 minutes)
 	@$(PY) -m bench.learning.vote_histories

@@ -99,4 +99,53 @@ EXPERIMENTS = (
         minutes=5,
         module="bench.hostile.overload",
     ),
+    Experiment(
+        "storm",
+        "make storm",
+        (
+            Line(
+                "H2",
+                "Do polite callers notice twenty hostile ones on the same server?",
+                (
+                    at_least("storm_s", 300),
+                    at_least("hostile_kinds", 10),
+                    at_least("throughput", 0.9),
+                    at_most("polite_failed", 0),
+                    at_most("memory", 1.1),
+                    at_most("answered_5xx", 0),
+                    at_least("same_process", 1),
+                    at_least("same_processes", 1),
+                ),
+            ),
+        ),
+        minutes=11,
+        module="bench.hostile.storm",
+    ),
+    Experiment(
+        "greedy",
+        "make greedy",
+        (
+            Line(
+                "H5-store",
+                "Do one user's 100,000 votes, 10,000 erasures, a full Redis or a full disk cost others anything?",
+                (
+                    at_least("offered", 100_000),
+                    at_least("greedy_gone", 1),
+                    at_most("neighbour/failed", 0),
+                    at_most("votes_wait_s", 1),
+                    at_most("erasures_wait_s", 1),
+                    at_most("bytes_per_erasure", 100),
+                    at_most("full_redis/lost", 0),
+                    at_least("full_redis/user_gone", 1),
+                    at_least("full_redis/taken_after", 1),
+                    at_most("full_disk/lost", 0),
+                    at_most("full_disk/replies_failed", 0),
+                    at_most("full_disk/back_s", 60),
+                    at_least("same_process", 1),
+                ),
+            ),
+        ),
+        minutes=10,
+        module="bench.hostile.greedy",
+    ),
 )
