@@ -31,16 +31,21 @@ class MarginTable:
 
     async def get(self, bundle_id: str, pair_ids: Sequence[str]) -> dict[str, Floats]:
         """What `put` stored of these pairs; those that were never scored are absent."""
+        shards: dict[int, list[str]] = {}
+        for pair in pair_ids:
+            shards.setdefault(keyspace.shard(pair), []).append(pair)
         async with mapped():
             pipeline = self._redis.pipeline(transaction=False)
-            for pair in pair_ids:
-                pipeline.hget(keyspace.margins(bundle_id, keyspace.shard(pair)), pair)
+            for number, pairs in shards.items():
+                pipeline.hmget(keyspace.margins(bundle_id, number), pairs)
             found = await pipeline.execute(raise_on_error=False)
             if failed := [one for one in found if isinstance(one, Exception) and not of_wrong_type(one)]:
                 raise failed[0]
         return {
             pair: np.frombuffer(value, "<f8").astype(np.float64)
-            for pair, value in zip(pair_ids, found, strict=True)
+            for pairs, values in zip(shards.values(), found, strict=True)
+            if not isinstance(values, Exception)
+            for pair, value in zip(pairs, values, strict=True)
             if isinstance(value, bytes) and len(value) % 8 == 0
         }
 

@@ -25,6 +25,7 @@ from idiolect_server.store.record import encode_code
 from idiolect_server.store.store import Store
 from idiolect_server.store.votes import Given
 from idiolect_server.users.knowledge import Effect, Learnt
+from idiolect_server.users.together import Together
 
 MAX_INLINE_VOTES = 64
 """Of cluster users, which take half a millisecond. A thread has to wait for the interpreter, up to 5 ms at times."""
@@ -46,6 +47,7 @@ class Learner:
     def __init__(self, bundle: Bundle, store: Store) -> None:
         self._bundle, self._store = bundle, store
         self._table = CodeTable.of(bundle)
+        self._together = Together[_Looked]()
 
     @property
     def infers(self) -> bool:
@@ -75,14 +77,21 @@ class Learner:
 
     async def refresh(self, user_id: str) -> None:
         """Store what the user's votes say now, unless a newer vote overtakes it."""
-        await self._store_known(user_id, await self._look(user_id))
+        await self._refreshed(user_id)
 
     async def learn(self, user_id: str, pair_id: str) -> Learnt:
         """`refresh` after a vote on the pair, and what the vote did."""
-        looked = await self._look(user_id)
-        await self._store_known(user_id, looked)
+        looked = await self._refreshed(user_id)
         state: Literal["stored", "generic"] = "generic" if self._trained(looked.given) is None else "stored"
         return Learnt(looked.known, "inferred" if looked.known else state, self._effect(pair_id, looked))
+
+    async def _refreshed(self, user_id: str) -> _Looked:
+        async def refresh() -> _Looked:
+            looked = await self._look(user_id)
+            await self._store_known(user_id, looked)
+            return looked
+
+        return await self._together.do(user_id, refresh)
 
     async def _store_known(self, user_id: str, looked: _Looked) -> None:
         known, revision = looked.known, looked.given.revision
@@ -170,11 +179,11 @@ class Learner:
         return trained_votes.among(user_id, counting(given.votes))
 
     async def _margins(self, given: Given) -> dict[str, Floats]:
-        """What is stored of the user's pairs that are not in the bank, as far as they have been scored."""
+        """What is stored of the pairs that count and are not in the bank, as far as they have been scored."""
         bank = self._bundle.bank
         if bank is None:
             return {}
-        pairs = sorted({vote.pair_id for vote in given.votes} - bank.index.keys())
+        pairs = sorted({vote.pair_id for vote in counting(given.votes)} - bank.index.keys())
         return await self._store.margins.get(self._bundle.bundle_id, pairs) if pairs else {}
 
     def _usable(self, row: Floats) -> bool:
