@@ -54,7 +54,8 @@ def test_compose_refuses_to_start_without_a_required_variable(name: str) -> None
 def test_redis_is_durable_and_out_of_reach(services: dict[str, Any]) -> None:
     redis = services["redis"]
     assert tuple(redis["command"][-len(DURABLE) :]) == DURABLE
-    assert redis["command"][1:3] == ["--dir", "/data"]
+    assert redis["command"][1:5] == ["--dir", "/data", "--maxmemory", "4gb"]
+    assert int(redis["mem_limit"]) == 8 << 30
     assert [volume["target"] for volume in redis["volumes"] if volume["type"] == "volume"] == ["/data"]
     assert redis["user"] == "redis"
     assert redis["read_only"] is True
