@@ -5,11 +5,11 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from idiolect.learning import NoQuestion
-from idiolect.text import Printable, Text, UserId
+from idiolect.text import Text, UserId
 from idiolect.user_model import Kind
+from idiolect_server.messages import Message, Messages, PlainMessage
 from idiolect_server.users.knowledge import Effect, State
 
-MAX_MESSAGES = 256
 MAX_TOKENS = 8192
 
 Profile = Annotated[Text, StringConstraints(max_length=4096)]
@@ -24,14 +24,6 @@ class _Request(BaseModel):
 
 class _Response(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Message(_Request):
-    role: Literal["system", "user", "assistant"]
-    content: Printable
-
-
-Messages = Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES)]
 
 
 class GenerateRequest(_Request):
@@ -107,9 +99,9 @@ class ProfileRequest(_Request):
 
 
 def as_chat(prompt: str | None, messages: list[Message] | None) -> list[dict[str, str]]:
-    """The conversation of a request that has either."""
+    """The conversation of a request that has either, in plain turns."""
     if messages is not None:
-        return [message.model_dump() for message in messages]
+        return [message.plain().model_dump() for message in messages]
     return [{"role": "user", "content": prompt or ""}]
 
 
@@ -178,7 +170,7 @@ class UserResponse(_Response):
 
 class Question(_Response):
     question_id: str
-    messages: list[Message]
+    messages: list[PlainMessage]
     first: str
     second: str
     expected_gain: float

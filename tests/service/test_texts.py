@@ -163,3 +163,39 @@ def test_a_stored_profile_that_does_not_fit_is_left_out(tmp_path: Path, tokenize
             assert told["usage"]["prompt_tokens"] > alone["usage"]["prompt_tokens"] + 100
 
     asyncio.run(main())
+
+
+def test_a_conversation_has_the_same_forms_behind_every_route(tmp_path: Path, tokenizer: Any):
+    """A reply is asked for, and voted on, with messages as other chat APIs have them; what is exported is plain."""
+    call = {"id": "1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
+    messages = [
+        {"role": "developer", "content": [{"type": "text", "text": "Be"}, {"type": "text", "text": "brief."}]},
+        {"role": "user", "content": "Weather?"},
+        {"role": "assistant", "content": None, "tool_calls": [call], "refusal": None},
+        {"role": "tool", "tool_call_id": "1", "content": "4 °C"},
+    ]
+    plain = [
+        {"role": "system", "content": "Be\nbrief."},
+        {"role": "user", "content": "Weather?"},
+        {"role": "assistant", "content": '{"name": "weather", "arguments": "{}"}'},
+        {"role": "user", "content": "4 °C"},
+    ]
+
+    async def main() -> None:
+        async with service(tmp_path, SmallEngine(tokenizer)) as running:
+            asked = {"user_id": "ann", "max_tokens": 2}
+            one, other = [
+                (await running.http.post("/generate", json={**asked, "messages": said})).json()
+                for said in (messages, plain)
+            ]
+            assert one["usage"] == other["usage"]
+            vote = {"user_id": "ann", "messages": messages, "chosen": "Cold.", "rejected": "Warm.", "consent": True}
+            assert (await running.http.post("/feedback", json=vote)).status_code == 200
+            (exported,) = map(json.loads, (await running.http.get("/feedback")).text.splitlines())
+            assert exported["messages"] == plain
+            image = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]
+            refused = await running.http.post("/feedback", json={**vote, "messages": image})
+            assert refused.status_code == 422
+            assert "only text content is accepted" in refused.json()["error"]["message"]
+
+    asyncio.run(main())

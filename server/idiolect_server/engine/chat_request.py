@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
 
 from idiolect_server.errors import RequestError, first_problem
-from idiolect_server.wire import MAX_MESSAGES
+from idiolect_server.messages import MAX_MESSAGES
 
 MAX_CHOICES = 8
 MAX_ARGUMENTS_CHARS = 16_384

@@ -8,11 +8,11 @@ from fastapi import APIRouter, Path, Query, Request
 
 from idiolect.text import UserId
 from idiolect_server.errors import StoreError, UnknownVote
+from idiolect_server.messages import PlainMessage
 from idiolect_server.serving import leased, serving
 from idiolect_server.wire import (
     DeletedVote,
     ErasureReceipt,
-    Message,
     ProfileRequest,
     Question,
     QuestionId,
@@ -39,7 +39,7 @@ async def question(user_id: UserPath, http: Request, skip: SkipQuery = ()) -> Qu
     if found is not None:
         question = Question(
             question_id=found.question_id,
-            messages=[Message.model_validate(message) for message in found.messages],
+            messages=[PlainMessage.model_validate(message) for message in found.messages],
             first=found.first,
             second=found.second,
             expected_gain=asked.gain,
