@@ -12,7 +12,7 @@ import pytest
 from bench.catalogue import find
 from bench.results import record
 from idiolect.bundle import Bundle
-from idiolect_server.keys import digest
+from idiolect_server.door.keys import digest
 from idiolect_training.demo_model import demo_model
 from tests.live import DEMO_BUNDLE, Redis, running_server
 

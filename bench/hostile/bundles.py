@@ -16,7 +16,7 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
-from bench.hostile.changed_tensors import read_safetensors, write_safetensors
+from bench.hostile.changes.tensors import read_safetensors, write_safetensors
 from bench.hostile.mutants import Mutant, mutants
 from bench.hostile.reading import harm
 from bench.results import record

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.hostile.changed_files import other_file
-from bench.hostile.changed_tensors import other_header, other_numbers, other_whole
-from bench.hostile.changed_texts import other_bytes, other_config, other_text, other_value
-from bench.hostile.sealing import reseal, reseal_manifest
+from bench.hostile.changes.files import other_file
+from bench.hostile.changes.sealing import reseal, reseal_manifest
+from bench.hostile.changes.tensors import other_header, other_numbers, other_whole
+from bench.hostile.changes.texts import other_bytes, other_config, other_text, other_value
 from idiolect.files.folder import MANIFEST
 
 SEALED = 0.85

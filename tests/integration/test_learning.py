@@ -25,8 +25,8 @@ import redis
 from idiolect.bank import pair_id
 from idiolect.bundle import Bundle
 from idiolect.prompt.chat import place
+from idiolect_server.door.keys import digest
 from idiolect_server.engine.injection import with_placeholders
-from idiolect_server.keys import digest
 from idiolect_server.prompt import Placed, UserTokens
 from idiolect_server.store import keyspace
 from idiolect_server.store.changes import CHANNEL

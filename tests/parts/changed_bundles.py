@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from bench.hostile.changed_tensors import read_safetensors, write_safetensors
+from bench.hostile.changes.tensors import read_safetensors, write_safetensors
 from idiolect.errors import BundleCorrupt, BundleError, BundleMissing, BundleShapeMismatch
 from idiolect.files.folder import (
     ADAPTER_CONFIG,

@@ -14,7 +14,7 @@ import httpx
 import pytest
 from transformers import AutoTokenizer
 
-from idiolect_server.keys import digest
+from idiolect_server.door.keys import digest
 from tests.live import ROOT, free_port
 from tests.parts.service import Service, service
 from tests.parts.small_engine import LONGEST, SmallEngine

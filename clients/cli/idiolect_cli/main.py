@@ -122,7 +122,7 @@ def model() -> None:
 @app.command()
 def keys() -> None:
     """Make an API key. Give the key to a caller and its digest to IDIOLECT_API_KEYS."""
-    from idiolect_server.keys import new_key
+    from idiolect_server.door.keys import new_key
 
     key, digest = new_key()
     typer.echo(f"key     {key}\ndigest  {digest}")

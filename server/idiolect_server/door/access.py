@@ -13,8 +13,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from idiolect.errors import IdiolectError
 from idiolect_server.door.closing import Closing
+from idiolect_server.door.keys import digest
 from idiolect_server.errors import BodyTooLarge, Unauthorized, UnknownHost, body, status
-from idiolect_server.keys import digest
 
 OPEN_PREFIX = "/health/"
 LONG_PATHS = ("/generate", "/v1/chat/completions")

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from idiolect_cli.main import app
-from idiolect_server.keys import digest
+from idiolect_server.door.keys import digest
 from tests.live import ROOT
 from tests.unit.project.test_imports import HEAVY
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from bench.hostile.bundles import LONGEST_MESSAGE, large, originals, outcome
+from bench.hostile.changes.sealing import reseal
 from bench.hostile.mutants import mutants
-from bench.hostile.sealing import reseal
 from idiolect.bundle import Bundle
 from idiolect.errors import BundleCorrupt
 from idiolect.files.adapter import MUST_BE_OFF, _config

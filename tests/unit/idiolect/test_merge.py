@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from bench.hostile.sealing import reseal
+from bench.hostile.changes.sealing import reseal
 from idiolect.base_model import identify
 from idiolect.bundle import Bundle, write_bundle
 from idiolect.errors import BaseModelMismatch, BundleCorrupt, BundleShapeMismatch

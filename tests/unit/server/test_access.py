@@ -10,7 +10,7 @@ import pytest
 
 from idiolect_server.app import create_app
 from idiolect_server.door.access import SHORT_BODY_BYTES
-from idiolect_server.keys import digest
+from idiolect_server.door.keys import digest
 from idiolect_server.settings import Settings
 
 

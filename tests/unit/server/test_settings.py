@@ -2,8 +2,8 @@
 
 import pytest
 
+from idiolect_server.door.keys import digest
 from idiolect_server.errors import SettingsError
-from idiolect_server.keys import digest
 from idiolect_server.settings import Settings
 
 

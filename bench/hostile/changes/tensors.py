@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.hostile.changed_texts import ODD_VALUES
+from bench.hostile.changes.texts import ODD_VALUES
 
 NUMBERS = (0.0, -0.0, 1.0, -1.0, 4e3, 5e3, 65504.0, 7e4, 1e30, 3e38, -3e38, 1e-40, np.inf, -np.inf, np.nan)
 OTHER_TYPES = ("F64", "F32", "F16", "BF16", "I64", "I32", "U8", "I8", "BOOL", "F8_E4M3", "", "float32", 7, None)
