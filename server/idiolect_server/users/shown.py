@@ -1,0 +1,44 @@
+"""What of users and their votes is shown, page by page."""
+
+from pydantic import BaseModel, ConfigDict
+
+from idiolect_server.users.knowledge import Effect
+from idiolect_server.wire import Message
+
+
+class _Shown(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ListedUser(_Shown):
+    user_id: str
+    votes: int
+    has_profile: bool
+
+
+class UsersResponse(_Shown):
+    """GET /users. `cursor` is null on the last page."""
+
+    users: list[ListedUser]
+    cursor: str | None
+
+
+class GivenVote(_Shown):
+    """A vote of a user, and what it does to the user's code now."""
+
+    vote_id: str
+    given_at: str
+    """RFC 3339, in UTC."""
+    messages: list[Message]
+    chosen: str
+    rejected: str
+    effect: Effect
+    consent: bool
+
+
+class VotesResponse(_Shown):
+    """GET /users/{user_id}/votes. `cursor` is null on the last page."""
+
+    user_id: str
+    votes: list[GivenVote]
+    cursor: str | None
