@@ -1,5 +1,6 @@
 """What the service can answer with when it cannot answer, and the one table from error to HTTP status."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -7,9 +8,13 @@ from idiolect.errors import BundleError, IdiolectError, LayoutError, UserCodeErr
 
 
 class RequestError(IdiolectError):
-    """The request cannot be served as it is."""
+    """The request cannot be served as it is. `param`: the field that is at fault, where it is one."""
 
     code = "invalid_request"
+
+    def __init__(self, message: str, *, hint: str = "", param: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.param = param
 
 
 class PromptTooLong(RequestError):
@@ -230,13 +235,23 @@ STATUS: dict[type[IdiolectError], int] = {
 """Error -> HTTP status, looked up along the error's base classes."""
 
 
+_PLACE = re.compile(r"(?!(?:str|int|float|bool|dict|none)$)[a-z_][a-z0-9_-]{0,63}")
+"""A field's name; pydantic also names the types that it has tried, which a caller does not know."""
+
+
 def first_problem(errors: Sequence[Mapping[str, Any]]) -> str:
     """The first of pydantic's errors in words, without the input, which may be huge or not printable."""
-    first = errors[0]
-    where = ".".join(str(part) for part in first["loc"] if part != "body")
-    reason = str(first["msg"]).removeprefix("Value error, ")
+    where, reason = first_place(errors), str(errors[0]["msg"]).removeprefix("Value error, ")
     message = f"{where}: {reason}" if where else reason
     return message.encode("utf-8", "replace").decode()[:500]
+
+
+def first_place(errors: Sequence[Mapping[str, Any]]) -> str:
+    """The field that the first of pydantic's errors is about, as `messages.0.role`; empty for the whole."""
+    parts = errors[0]["loc"]
+    if parts and parts[0] in ("body", "path", "query", "header"):
+        parts = parts[1:]
+    return ".".join(str(part) for part in parts if isinstance(part, int) or _PLACE.fullmatch(part))
 
 
 def status(error: IdiolectError) -> int:

@@ -7,44 +7,51 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
-from pydantic import TypeAdapter, ValidationError
 
 from idiolect.errors import IdiolectError
-from idiolect.text import UserId, is_printable
+from idiolect.text import is_printable
+from idiolect_server.door.dialect import openai_error
 from idiolect_server.engine.chat_request import MAX_CHOICES
-from idiolect_server.errors import RequestError, first_problem
-from idiolect_server.errors import body as error_body
+from idiolect_server.errors import ConstraintRefused, RequestError, UnknownModel
 from idiolect_server.giving_back import give_back_after
+from idiolect_server.openapi.chat import COMPLETION, MODELS, ref
+from idiolect_server.openapi.refusals import REPLY, raises
+from idiolect_server.routes import who as whose
 from idiolect_server.routes.caller import unless_caller_leaves
 from idiolect_server.routes.stream import EventStream
 from idiolect_server.serving import leased, serving
 
-router = APIRouter(prefix="/v1")
+router = APIRouter(prefix="/v1", tags=["OpenAI"])
 
 CHARACTERS_A_TOKEN = 4
 """About, of English: vLLM counts the tokens, after admission."""
+COMPLETED: dict[str, Any] = {
+    "description": "A completion, or its chunks as server-sent events, after which `[DONE]` comes.",
+    "content": {
+        "application/json": {"schema": ref(COMPLETION)},
+        "text/event-stream": {"schema": {"type": "string"}},
+    },
+}
 STATE_HEADER = "x-idiolect-personalization"
 IN_THE_PROMPT = ("messages", "tools", "documents", "chat_template_kwargs")
 """Fields of the body whose texts the chat template writes."""
-_user_id: TypeAdapter[str] = TypeAdapter(UserId)
 
 
-@router.post("/chat/completions")
-async def chat_completions(body: dict[str, Any], http: Request) -> Response:
-    """A chat completion in the way that `user` prefers; the header `x-idiolect-personalization` says its state.
+@router.post("/chat/completions", responses={200: COMPLETED})
+@raises(*REPLY, UnknownModel, ConstraintRefused)
+async def chat_completions(body: dict[str, Any], http: Request, user: whose.UserHeader = None) -> Response:
+    """A chat completion in the way that `user` prefers; `personalization` in the answer says how.
 
-    The body is what vLLM takes for one: the OpenAI API, and vLLM's own fields.
+    The body is what vLLM takes for one: the OpenAI API, and vLLM's own fields. A stream says `personalization` in its
+    first chunk.
     """
     release, live = leased(http), serving(http.app)
     live.admission.check()
     deadline = live.admission.deadline()
-    try:
-        user_id = None if body.get("user") is None else _user_id.validate_python(body["user"])
-    except ValidationError as error:
-        raise RequestError(f"user: {first_problem(error.errors())}") from None
+    user_id = whose.user_of(http, **{field: body.get(field) for field in whose.FIELDS})
     for field in IN_THE_PROMPT:
         if not all(is_printable(text) for text in _texts(body.get(field))):
-            raise RequestError(f"{field}: control characters are not allowed")
+            raise RequestError(f"{field}: control characters are not allowed", param=field)
     who = await release.personalizer.find(user_id)
     if body.get("frequency_penalty") is None:
         body = {**body, "frequency_penalty": release.frequency_penalty}
@@ -57,14 +64,13 @@ async def chat_completions(body: dict[str, Any], http: Request) -> Response:
     status, answer = answered
     headers = {STATE_HEADER: who.state}
     if isinstance(answer, dict):
-        return JSONResponse(answer, status_code=status, headers=headers)
-    return EventStream(http, answer, _told, deadline, headers)
+        return JSONResponse({**answer, "personalization": whose.told(who)}, status_code=status, headers=headers)
+    return EventStream(http, whose.told_first(answer, who), _told, deadline, headers)
 
 
 def _told(error: IdiolectError) -> str:
     """As the protocol tells of an error in a stream, whose clients raise it: `[DONE]` does not follow."""
-    told = {**error_body(error)["error"], "type": "server_error", "param": None}
-    return f"data: {json.dumps({'error': told})}\n\n"
+    return f"data: {json.dumps({'error': openai_error(error)})}\n\n"
 
 
 def _size(body: dict[str, Any], max_model_len: int) -> tuple[int, int, int]:
@@ -78,7 +84,7 @@ def _size(body: dict[str, Any], max_model_len: int) -> tuple[int, int, int]:
     return min(n_characters // CHARACTERS_A_TOKEN, max_model_len), max_tokens, min(n_choices, MAX_CHOICES)
 
 
-@router.get("/models")
+@router.get("/models", responses={200: {"content": {"application/json": {"schema": ref(MODELS)}}}})
 async def models(http: Request) -> JSONResponse:
     """The one model that is served."""
     return JSONResponse(await leased(http).chat.models())
