@@ -45,16 +45,7 @@ def _describe(operation: dict[str, Any], route: APIRoute, with_keys: bool) -> No
     errors = [*refusals.before(path, with_keys), *vars(route.endpoint).get("raises", ())]
     if answers.pop("422", None) is not None:  # there are fields that may be wrong
         errors.append(RequestError)
-    for status, response in refusals.responses(errors, path).items():
-        if status in answers:  # a route that says something of its own with that status
-            response["content"]["application/json"]["schema"] = {
-                "anyOf": [
-                    content["application/json"]["schema"]
-                    for content in (answers[status]["content"], response["content"])
-                ]
-            }
-            response["description"] = f"{answers[status]['description']}, or {response['description']}"
-        answers[status] = response
+    answers |= refusals.responses(errors, path)
     if path in BODIES:
         operation["requestBody"] = {
             "required": True,

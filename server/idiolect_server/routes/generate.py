@@ -19,7 +19,7 @@ from idiolect_server.openapi.refusals import REPLY, raises
 from idiolect_server.reply import Asked, Reply
 from idiolect_server.routes import who as whose
 from idiolect_server.routes.caller import unless_caller_leaves
-from idiolect_server.routes.stream import EventStream, event
+from idiolect_server.routes.stream import EventStream, described, event
 from idiolect_server.serving import leased, serving
 from idiolect_server.wire import CandidatesResponse, GenerateRequest, GenerateResponse, Usage
 
@@ -27,7 +27,7 @@ router = APIRouter(tags=["replies"])
 
 STREAMED: dict[str, Any] = {
     "description": "One reply, two candidates, or a stream of the events start, text, done and error.",
-    "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    "content": described("start", "text", "done", "error"),
 }
 EXPLORING_TEMPERATURE = 0.8
 """Least temperature of a second candidate, which should differ from the first."""

@@ -18,7 +18,7 @@ from idiolect_server.openapi.chat import COMPLETION, MODELS, ref
 from idiolect_server.openapi.refusals import REPLY, raises
 from idiolect_server.routes import who as whose
 from idiolect_server.routes.caller import unless_caller_leaves
-from idiolect_server.routes.stream import EventStream
+from idiolect_server.routes.stream import EventStream, described
 from idiolect_server.serving import leased, serving
 
 router = APIRouter(prefix="/v1", tags=["OpenAI"])
@@ -29,7 +29,7 @@ COMPLETED: dict[str, Any] = {
     "description": "A completion, or its chunks as server-sent events, after which `[DONE]` comes.",
     "content": {
         "application/json": {"schema": ref(COMPLETION)},
-        "text/event-stream": {"schema": {"type": "string"}},
+        **described(),
     },
 }
 STATE_HEADER = "x-idiolect-personalization"
