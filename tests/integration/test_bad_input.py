@@ -228,7 +228,9 @@ def test_keys_are_required_but_for_health(live: Live):
         for method, path in (
             ("POST", "/generate"),
             ("POST", "/feedback"),
+            ("GET", "/users"),
             ("GET", "/users/ada"),
+            ("GET", "/users/ada/votes"),
             ("GET", "/v1/models"),
             ("POST", "/v1/chat/completions"),
             ("GET", "/openapi.json"),

@@ -1,8 +1,8 @@
 """Chat completions as schemas: the request from the list of what is passed and refused, the answer's main fields."""
 
-from typing import Any
+from typing import Any, get_args
 
-from idiolect_server.engine.chat_request import REFUSED, ChatRequest
+from idiolect_server.engine.chat_request import REFUSED, ChatMessage, ChatRequest
 
 REF = "#/components/schemas/{model}"
 REQUEST, COMPLETION, MODELS = "ChatCompletionRequest", "ChatCompletion", "ModelList"
@@ -35,7 +35,9 @@ def schemas() -> dict[str, Any]:
 
 
 def _completion() -> dict[str, Any]:
-    message = _object({"role": {"const": "assistant"}, "content": _TEXT}, ["role", "content"])
+    # vLLM gives a reply that goes on with the last message the role of that one.
+    roles = get_args(ChatMessage.model_fields["role"].annotation)
+    message = _object({"role": {"enum": list(roles)}, "content": _TEXT}, ["role", "content"])
     reason = {"enum": ["stop", "length", "tool_calls", "content_filter", "function_call", "abort", "repetition", None]}
     choice = _object({"index": _COUNT, "message": message, "finish_reason": reason}, ["index", "message"])
     counts = ("prompt_tokens", "completion_tokens", "total_tokens")

@@ -13,7 +13,7 @@ from idiolect_server.openapi.refusals import STORE, raises
 from idiolect_server.serving import leased, serving
 from idiolect_server.store.pages.cursor import MAX_CURSOR_CHARS
 from idiolect_server.store.pages.votes import page, vote_id
-from idiolect_server.users.shown import GivenVote, ListedUser, UsersResponse, VotesResponse
+from idiolect_server.users.shown import GivenVote, ListedUser, Turn, UsersResponse, VotesResponse
 from idiolect_server.users.words import in_words
 from idiolect_server.wire import (
     DeletedVote,
@@ -95,7 +95,7 @@ async def votes(
         GivenVote(
             vote_id=vote_id(user_id, stream_id),
             given_at=datetime.fromtimestamp(given[stream_id].given_ms / 1000, UTC).isoformat(timespec="milliseconds"),
-            messages=[Message.model_validate(message) for message in whole[stream_id]["messages"]],
+            messages=[Turn.model_validate(message) for message in whole[stream_id]["messages"]],
             chosen=whole[stream_id]["chosen"],
             rejected=whole[stream_id]["rejected"],
             effect=effects[given[stream_id]],

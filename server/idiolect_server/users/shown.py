@@ -1,13 +1,21 @@
 """What of users and their votes is shown, page by page."""
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict
 
 from idiolect_server.users.knowledge import Effect
-from idiolect_server.wire import Message
 
 
 class _Shown(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Turn(_Shown):
+    """As the store has it: what was a good message once may break a rule of today's."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
 
 
 class ListedUser(_Shown):
@@ -29,7 +37,7 @@ class GivenVote(_Shown):
     vote_id: str
     given_at: str
     """RFC 3339, in UTC."""
-    messages: list[Message]
+    messages: list[Turn]
     chosen: str
     rejected: str
     effect: Effect
