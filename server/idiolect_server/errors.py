@@ -235,23 +235,34 @@ STATUS: dict[type[IdiolectError], int] = {
 """Error -> HTTP status, looked up along the error's base classes."""
 
 
-_PLACE = re.compile(r"(?!(?:str|int|float|bool|dict|none)$)[a-z_][a-z0-9_-]{0,63}")
-"""A field's name; pydantic also names the types that it has tried, which a caller does not know."""
+_NO_FIELD = re.compile(r"str|int|float|bool|dict|none|(constrained|function|json)-.*|.*[^a-z0-9_-].*|.{65,}", re.S)
+"""Names of types that pydantic has tried, which a caller does not know, and whatever else is no field's name."""
 
 
 def first_problem(errors: Sequence[Mapping[str, Any]]) -> str:
     """The first of pydantic's errors in words, without the input, which may be huge or not printable."""
-    where, reason = first_place(errors), str(errors[0]["msg"]).removeprefix("Value error, ")
+    where, reason = first_place(errors), str(_first(errors)["msg"]).removeprefix("Value error, ")
     message = f"{where}: {reason}" if where else reason
     return message.encode("utf-8", "replace").decode()[:500]
 
 
 def first_place(errors: Sequence[Mapping[str, Any]]) -> str:
     """The field that the first of pydantic's errors is about, as `messages.0.role`; empty for the whole."""
-    parts = errors[0]["loc"]
+    return _place(_first(errors))
+
+
+def _first(errors: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Of a field that may be of several types, what is wrong with it as the one that it is."""
+    place = _place(errors[0])
+    of_field = [error for error in errors if place and f"{_place(error)}.".startswith(f"{place}.")]
+    return next((error for error in of_field if not str(error.get("type", "")).endswith("_type")), errors[0])
+
+
+def _place(error: Mapping[str, Any]) -> str:
+    parts = error["loc"]
     if parts and parts[0] in ("body", "path", "query", "header"):
         parts = parts[1:]
-    return ".".join(str(part) for part in parts if isinstance(part, int) or _PLACE.fullmatch(part))
+    return ".".join(str(part) for part in parts if isinstance(part, int) or not _NO_FIELD.fullmatch(part))
 
 
 def status(error: IdiolectError) -> int:

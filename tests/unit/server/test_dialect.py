@@ -6,6 +6,7 @@ import pytest
 
 from idiolect.errors import IdiolectError, LayoutError
 from idiolect_server.door.dialect import is_openai, told
+from idiolect_server.engine import chat_request
 from idiolect_server.errors import (
     DeadlineExceeded,
     EngineDead,
@@ -122,3 +123,20 @@ def test_problems_are_told_by_the_callers_names():
     assert first_problem(errors) == "messages.0.role: Field required"
     errors = [{"loc": ("response_format", "function-wrap[__log_extra_fields__()]", "type"), "msg": "x"}]
     assert first_place(errors) == "response_format.type"
+
+
+@pytest.mark.parametrize(
+    ("stop", "problem"),
+    [
+        ("", "stop: String should have at least 1 character"),
+        ("a" * 257, "stop: String should have at most 256 characters"),
+        (["a"] * 5, "stop: List should have at most 4 items after validation, not 5"),
+        (["a", ""], "stop.1: String should have at least 1 character"),
+        (5, "stop: Input should be a valid string"),
+    ],
+)
+def test_of_several_types_the_one_that_was_sent_is_judged(stop: object, problem: str):
+    with pytest.raises(RequestError) as refused:
+        chat_request.read({"messages": [{"role": "user", "content": "x"}], "stop": stop})
+    assert refused.value.message == problem
+    assert refused.value.param == problem.partition(":")[0]
