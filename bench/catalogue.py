@@ -1,6 +1,6 @@
 """All experiments, by room, and the lines that they answer."""
 
-from bench import demo, faults, gpu, hostile, images, learning, models, people, serving, tested, trainer
+from bench import clients, demo, faults, gpu, hostile, images, learning, models, people, serving, tested, trainer
 from bench.experiment import Experiment, Line
 
 EXPERIMENTS: tuple[Experiment, ...] = (
@@ -11,6 +11,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     *trainer.EXPERIMENTS,
     *faults.EXPERIMENTS,
     *hostile.EXPERIMENTS,
+    *clients.EXPERIMENTS,
     *gpu.EXPERIMENTS,
     *images.EXPERIMENTS,
     *models.EXPERIMENTS,

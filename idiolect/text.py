@@ -4,7 +4,7 @@ import re
 import unicodedata
 from typing import Annotated
 
-from pydantic import AfterValidator, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints, WithJsonSchema
 
 MAX_USER_ID_CHARS = 256
 CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
@@ -36,10 +36,14 @@ def _printable(text: str) -> str:
     return text
 
 
-Printable = Annotated[str, AfterValidator(_printable)]
+_CONTROL = r"\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f"
+WRITTEN = Field(json_schema_extra={"pattern": f"^[^{_CONTROL}]*$"})
+"""The rule for readers of a JSON schema, which is not what is checked here."""
+
+Printable = Annotated[str, AfterValidator(_printable), WRITTEN]
 """Text that may be empty."""
 
-Text = Annotated[str, StringConstraints(min_length=1), AfterValidator(_printable)]
+Text = Annotated[str, StringConstraints(min_length=1), AfterValidator(_printable), WRITTEN]
 """Not empty, and without control characters."""
 
 
@@ -59,8 +63,8 @@ def _addressable(user_id: str) -> str:
     """
     if _NORMALISED.search(user_id):
         raise ValueError("a user id cannot have empty segments, or the segments . and .., between slashes")
-    if re.search(r"/(question|profile|votes/[^/]*)$", user_id):
-        raise ValueError("a user id cannot end in /question, /profile or /votes/...")
+    if re.search(r"/(question|profile|votes(/[^/]*)?)$", user_id):
+        raise ValueError("a user id cannot end in /question, /profile, /votes or /votes/...")
     return user_id
 
 
@@ -69,5 +73,14 @@ UserId = Annotated[
     StringConstraints(min_length=1, max_length=MAX_USER_ID_CHARS),
     AfterValidator(_one_line),
     AfterValidator(_addressable),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": MAX_USER_ID_CHARS,
+            "pattern": r"^(?!([\s\S]*[/\\])?(\.|%2[eE]){0,2}([/\\]|$))(?![\s\S]*/(question|profile|votes(/[^/]*)?)$)"
+            r"[^\x00-\x1f\x7f-\x9f\u2028\u2029]+$",
+        }
+    ),
 ]
 """Who is trained can be served, and the other way round."""

@@ -14,9 +14,11 @@ from idiolect import __version__
 from idiolect.errors import IdiolectError
 from idiolect_server.door.access import Access
 from idiolect_server.door.closing import Closing
-from idiolect_server.errors import NotFound, NotReady, RequestError, body, first_problem, headers, status
+from idiolect_server.door.dialect import answer
+from idiolect_server.errors import NotFound, NotReady, RequestError, first_place, first_problem
 from idiolect_server.giving_back import GivingBack
 from idiolect_server.metrics import ERRORS
+from idiolect_server.openapi.document import document
 from idiolect_server.routes import feedback, generate, health, metrics, openai, users
 from idiolect_server.routes import status as server_status
 from idiolect_server.serving import Serving, StartEngine, start, start_vllm_engine
@@ -45,6 +47,7 @@ def create_app(settings: Settings, start_engine: StartEngine = start_vllm_engine
     app.state.closing = Closing(settings.drain_s)
     for module in (generate, feedback, users, openai, server_status, health, metrics):
         app.include_router(module.router)
+    app.openapi = lambda: document(app, bool(settings.api_keys))  # type: ignore[method-assign]
     app.add_exception_handler(IdiolectError, _answer_error)
     app.add_exception_handler(RequestValidationError, _answer_invalid)
     app.add_exception_handler(HTTPException, _answer_http)
@@ -80,10 +83,10 @@ async def _run(app: FastAPI, starting: AbstractAsyncContextManager[Serving], sto
         app.state.serving = None
 
 
-async def _answer_error(request: Request, error: Exception) -> JSONResponse:
+async def _answer_error(request: Request, error: Exception, code: int | None = None) -> JSONResponse:
     assert isinstance(error, IdiolectError)
     ERRORS.labels(error.code).inc()
-    return JSONResponse(body(error), status(error), headers(error))
+    return answer(error, request.scope["path"], code)
 
 
 async def _answer_http(request: Request, error: Exception) -> JSONResponse:
@@ -93,7 +96,7 @@ async def _answer_http(request: Request, error: Exception) -> JSONResponse:
         # FastAPI wraps whatever is raised while it reads a body, our limit included.
         return await _answer_error(request, error.__cause__)
     refused = NotFound(f"no such path: {request.url.path}") if error.status_code == 404 else RequestError(error.detail)
-    return JSONResponse(body(refused), error.status_code, error.headers)
+    return answer(refused, request.scope["path"], error.status_code, dict(error.headers or {}))
 
 
 async def _answer_unexpected(request: Request, error: Exception) -> JSONResponse:
@@ -103,4 +106,11 @@ async def _answer_unexpected(request: Request, error: Exception) -> JSONResponse
 
 async def _answer_invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    return await _answer_error(request, RequestError(first_problem(error.errors())))
+    problems = error.errors()
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if tuple(problems[0]["loc"]) == ("body",) and not kind.endswith(("/json", "+json")):
+        # FastAPI has not read the body as JSON then, and complains of its bytes.
+        refused = RequestError("the body is not said to be JSON", hint="send content-type: application/json")
+    else:
+        refused = RequestError(first_problem(problems), param=first_place(problems) or None)
+    return await _answer_error(request, refused)

@@ -1,5 +1,6 @@
 """What the service can answer with when it cannot answer, and the one table from error to HTTP status."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -7,9 +8,13 @@ from idiolect.errors import BundleError, IdiolectError, LayoutError, UserCodeErr
 
 
 class RequestError(IdiolectError):
-    """The request cannot be served as it is."""
+    """The request cannot be served as it is. `param`: the field that is at fault, where it is one."""
 
     code = "invalid_request"
+
+    def __init__(self, message: str, *, hint: str = "", param: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.param = param
 
 
 class PromptTooLong(RequestError):
@@ -230,13 +235,34 @@ STATUS: dict[type[IdiolectError], int] = {
 """Error -> HTTP status, looked up along the error's base classes."""
 
 
+_NO_FIELD = re.compile(r"str|int|float|bool|dict|none|(constrained|function|json)-.*|.*[^a-z0-9_-].*|.{65,}", re.S)
+"""Names of types that pydantic has tried, which a caller does not know, and whatever else is no field's name."""
+
+
 def first_problem(errors: Sequence[Mapping[str, Any]]) -> str:
     """The first of pydantic's errors in words, without the input, which may be huge or not printable."""
-    first = errors[0]
-    where = ".".join(str(part) for part in first["loc"] if part != "body")
-    reason = str(first["msg"]).removeprefix("Value error, ")
+    where, reason = first_place(errors), str(_first(errors)["msg"]).removeprefix("Value error, ")
     message = f"{where}: {reason}" if where else reason
     return message.encode("utf-8", "replace").decode()[:500]
+
+
+def first_place(errors: Sequence[Mapping[str, Any]]) -> str:
+    """The field that the first of pydantic's errors is about, as `messages.0.role`; empty for the whole."""
+    return _place(_first(errors))
+
+
+def _first(errors: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Of a field that may be of several types, what is wrong with it as the one that it is."""
+    place = _place(errors[0])
+    of_field = [error for error in errors if place and f"{_place(error)}.".startswith(f"{place}.")]
+    return next((error for error in of_field if not str(error.get("type", "")).endswith("_type")), errors[0])
+
+
+def _place(error: Mapping[str, Any]) -> str:
+    parts = error["loc"]
+    if parts and parts[0] in ("body", "path", "query", "header"):
+        parts = parts[1:]
+    return ".".join(str(part) for part in parts if isinstance(part, int) or not _NO_FIELD.fullmatch(part))
 
 
 def status(error: IdiolectError) -> int:

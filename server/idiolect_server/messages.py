@@ -24,7 +24,7 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-class TextPart(_Part):
+class MessagePart(_Part):
     type: Literal["text"]
     text: Printable
 
@@ -35,7 +35,7 @@ class CalledFunction(_Part):
     """JSON, as the model wrote it."""
 
 
-class ToolCall(_Part):
+class MessageCall(_Part):
     id: Name | None = None
     type: Literal["function"] = "function"
     function: CalledFunction
@@ -62,13 +62,13 @@ class Message(_Part):
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: Annotated[
-        Printable | Annotated[list[TextPart], Field(min_length=1, max_length=MAX_PARTS)] | None,
+        Printable | Annotated[list[MessagePart], Field(min_length=1, max_length=MAX_PARTS)] | None,
         BeforeValidator(only_text),
     ] = None
     name: Name | None = None
     """Of a participant; templates do not write it."""
     refusal: Text | None = None
-    tool_calls: Annotated[list[ToolCall], Field(max_length=MAX_CALLS)] | None = None
+    tool_calls: Annotated[list[MessageCall], Field(max_length=MAX_CALLS)] | None = None
     tool_call_id: Name | None = None
 
     @model_validator(mode="before")

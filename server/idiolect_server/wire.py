@@ -29,6 +29,16 @@ class _Response(BaseModel):
 class GenerateRequest(_Request):
     """POST /generate. Either `prompt` (one user message) or `messages`."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"user_id": "ada", "prompt": "Why is the sky blue?"}],
+            "oneOf": [
+                {"required": ["prompt"], "properties": {"prompt": {"type": "string"}, "messages": {"type": "null"}}},
+                {"required": ["messages"], "properties": {"messages": {"type": "array"}, "prompt": {"type": "null"}}},
+            ],
+        }
+    )
+
     user_id: UserId | None = None
     prompt: Text | None = None
     messages: Messages | None = None
@@ -59,6 +69,12 @@ class GenerateRequest(_Request):
 
 class FeedbackRequest(_Request):
     """POST /feedback: `user_id` preferred `chosen` to `rejected` as the reply to the prompt."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"user_id": "ada", "prompt": "Why is the sky blue?", "chosen": "Air.", "rejected": "It is."}]
+        }
+    )
 
     user_id: UserId
     chosen: Text | None = None
@@ -94,6 +110,8 @@ class FeedbackRequest(_Request):
 
 class ProfileRequest(_Request):
     """PUT /users/{user_id}/profile. Null forgets it."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"profile": "I sail."}]})
 
     profile: Profile | None
 
@@ -164,6 +182,8 @@ class UserResponse(_Response):
     """1 when nothing is known beyond the population, falling towards 0; null without effective votes."""
     belief: dict[str, float] | None
     """What the user is taken for, in words and weights, where the bundle names its clusters."""
+    belief_in_words: str
+    """The same as a sentence; it says so when nothing is believed, or nothing has a name."""
     code: list[float] | None
     """The inferred code when it is short enough to be read."""
 

@@ -62,6 +62,13 @@ def test_everything_of_a_user_is_there(cluster: Cluster, bundle: Bundle, monkeyp
                 await soon(lambda user_id=user_id: is_known(other, user_id))
                 assert len((await other.store.votes.given(table, user_id)).votes) == 1
 
+            listed, cursor = await other.store.user_pages.page(None, 1)
+            while cursor is not None:
+                more, cursor = await other.store.user_pages.page(cursor, 1)
+                listed += more
+            assert sorted((user.user_id, user.votes, user.has_profile) for user in listed) == [
+                (user_id, 1, True) for user_id in sorted(USERS)
+            ]
             queue = one.store.queue(bundle.bundle_id)
             taken = await queue.take(8)
             assert sorted(vote.vote["user_id"] for vote in taken if vote.vote) == sorted(USERS)

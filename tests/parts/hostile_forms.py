@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-REFUSED, TAKEN = (404, 413, 422), (200,)
+REFUSED, TAKEN = (400, 404), (200,)
 EITHER = REFUSED + TAKEN
 """Bounded: the trial decides."""
 

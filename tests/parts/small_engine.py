@@ -12,6 +12,7 @@ import numpy as np
 
 from idiolect.prompt.layout import Layout
 from idiolect_server.admission import Capacity
+from idiolect_server.engine import chat_request
 from idiolect_server.engine.base import Adapter, ChatApi, Chunk, Sampling
 from idiolect_server.engine.conversation import Conversations
 from idiolect_server.errors import EngineDead, GenerationFailed, PromptTooLong
@@ -126,16 +127,21 @@ class _Chat:
         self._engine, self._layout, self._adapter = engine, layout, adapter
 
     async def chat(self, body: dict[str, Any], user_tokens: UserTokens, profile: str | None = None) -> Any:
-        placed = await self._engine.conversations.place(body["messages"], self._layout, user_tokens)
-        streams = bool(body.get("stream"))
-        chunks = self._engine.generate(placed, Sampling(), "chat", adapter=self._adapter, stream=streams)
-        if streams:
+        asked = chat_request.read(body)
+        messages = [{"role": message.role, "content": "\n".join(message.texts)} for message in asked.messages]
+        placed = await self._engine.conversations.place(messages, self._layout, user_tokens)
+        chunks = self._engine.generate(placed, Sampling(), "chat", adapter=self._adapter, stream=bool(asked.stream))
+        if asked.stream:
             return 200, _lines(chunks)
         (whole,) = [chunk async for chunk in chunks]
-        return 200, {"choices": [{"message": {"content": whole.text}}]}
+        message = {"role": "assistant", "content": whole.text}
+        counts = dict.fromkeys(("prompt_tokens", "completion_tokens", "total_tokens"), placed.n_tokens)
+        choice = {"index": 0, "message": message, "finish_reason": whole.finish_reason}
+        answer = {"id": "chat", "object": "chat.completion", "created": 0, "model": "small", "usage": counts}
+        return 200, {**answer, "choices": [choice]}
 
     async def models(self) -> dict[str, Any]:
-        return {"object": "list", "data": []}
+        return {"object": "list", "data": [{"id": "small", "object": "model", "root": "small"}]}
 
 
 async def _lines(chunks: AsyncGenerator[Chunk, None]) -> AsyncGenerator[str, None]:

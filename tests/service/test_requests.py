@@ -136,6 +136,22 @@ def test_an_engine_that_dies_ends_streams_with_an_error_and_the_service(run):
     run(check, token_s=0.02)
 
 
+def test_a_stream_of_the_openai_api_ends_with_an_error_of_its_own(run):
+    async def check(running: Service) -> None:
+        assert isinstance(running.engine, SmallEngine)
+        asked = {"messages": [{"role": "user", "content": "What is a compiler?"}], "stream": True}
+        async with running.http.stream("POST", "/v1/chat/completions", json=asked) as response:
+            seen = []
+            async for _, data in events(response):
+                seen.append(data)
+                running.engine.dead = True
+        error = seen[-1]["error"]
+        assert error.keys() == {"message", "type", "param", "code", "hint", "retryable"}
+        assert (error["type"], error["code"], error["retryable"]) == ("server_error", "engine_dead", True)
+
+    run(check, token_s=0.02)
+
+
 def test_the_engine_is_started_on_what_the_settings_say(run, demo_bundle):
     async def check(running: Service) -> None:
         assert running.config is not None

@@ -34,7 +34,18 @@ from idiolect_client.errors import (
     VoteTooLarge,
 )
 from idiolect_client.request import Message, Options
-from idiolect_client.results import Erasure, Generation, Personalization, Question, Status, Usage, User, Vote
+from idiolect_client.results import (
+    Erasure,
+    Generation,
+    GivenVote,
+    ListedUser,
+    Personalization,
+    Question,
+    Status,
+    Usage,
+    User,
+    Vote,
+)
 from idiolect_client.stream import AsyncStream, Stream
 
 __all__ = [
@@ -48,10 +59,12 @@ __all__ = [
     "Erasure",
     "Generation",
     "GenerationFailed",
+    "GivenVote",
     "HeadersTooLarge",
     "IdempotencyConflict",
     "IdiolectClientError",
     "InvalidRequest",
+    "ListedUser",
     "Message",
     "NoUserTurn",
     "NotFound",

@@ -1,7 +1,7 @@
 """The client for asyncio."""
 
 import asyncio
-from collections.abc import Collection, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator
 from functools import partial
 from types import TracebackType
 from typing import Self, Unpack
@@ -14,12 +14,15 @@ from idiolect_client.request import Comparison, Options, Request
 from idiolect_client.results import (
     Erasure,
     Generation,
+    GivenVote,
+    ListedUser,
     Question,
     Status,
     User,
     Vote,
     parse,
     parse_candidates,
+    parse_page,
     parse_question,
 )
 from idiolect_client.stream import AsyncStream
@@ -142,6 +145,37 @@ class AsyncClient:
             UnexpectedResponse: the answer is not a user.
         """
         return parse(User, (await self._send(request.user(user_id))).content)
+
+    async def users(self) -> AsyncIterator[ListedUser]:
+        """Walk through the users who have voted or have a profile, in no order. One may come twice, or be missed who
+        came meanwhile.
+
+        Raises:
+            APIError: the server answered with an error, such as StoreUnavailable.
+            TransportError: the server did not answer.
+            UnexpectedResponse: the answer is no page of users.
+        """
+        cursor, more = None, True
+        while more:
+            page, cursor = parse_page(ListedUser, "users", (await self._send(request.users(cursor))).content)
+            for listed in page:
+                yield listed
+            more = cursor is not None
+
+    async def votes(self, user_id: str) -> AsyncIterator[GivenVote]:
+        """Walk through a user's votes, the newest first; `take_back` takes their ids.
+
+        Raises:
+            APIError: the server answered with an error, such as StoreUnavailable.
+            TransportError: the server did not answer.
+            UnexpectedResponse: the answer is no page of votes.
+        """
+        cursor, more = None, True
+        while more:
+            page, cursor = parse_page(GivenVote, "votes", (await self._send(request.votes(user_id, cursor))).content)
+            for vote in page:
+                yield vote
+            more = cursor is not None
 
     async def status(self) -> Status:
         """Get what the server serves, and whether it learns from votes.

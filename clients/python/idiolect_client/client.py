@@ -14,12 +14,15 @@ from idiolect_client.request import Comparison, Options, Request
 from idiolect_client.results import (
     Erasure,
     Generation,
+    GivenVote,
+    ListedUser,
     Question,
     Status,
     User,
     Vote,
     parse,
     parse_candidates,
+    parse_page,
     parse_question,
 )
 from idiolect_client.stream import Stream
@@ -140,6 +143,35 @@ class Client:
             UnexpectedResponse: the answer is not a user.
         """
         return parse(User, self._send(request.user(user_id)).content)
+
+    def users(self) -> Iterator[ListedUser]:
+        """Walk through the users who have voted or have a profile, in no order. One may come twice, or be missed who
+        came meanwhile.
+
+        Raises:
+            APIError: the server answered with an error, such as StoreUnavailable.
+            TransportError: the server did not answer.
+            UnexpectedResponse: the answer is no page of users.
+        """
+        cursor, more = None, True
+        while more:
+            page, cursor = parse_page(ListedUser, "users", (self._send(request.users(cursor))).content)
+            yield from page
+            more = cursor is not None
+
+    def votes(self, user_id: str) -> Iterator[GivenVote]:
+        """Walk through a user's votes, the newest first; `take_back` takes their ids.
+
+        Raises:
+            APIError: the server answered with an error, such as StoreUnavailable.
+            TransportError: the server did not answer.
+            UnexpectedResponse: the answer is no page of votes.
+        """
+        cursor, more = None, True
+        while more:
+            page, cursor = parse_page(GivenVote, "votes", (self._send(request.votes(user_id, cursor))).content)
+            yield from page
+            more = cursor is not None
 
     def status(self) -> Status:
         """Get what the server serves, and whether it learns from votes.

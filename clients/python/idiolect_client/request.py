@@ -123,6 +123,16 @@ def user(user_id: str) -> Request:
     return Request("GET", _path(user_id), idempotent=True)
 
 
+def users(cursor: str | None) -> Request:
+    """Ask for a page of users."""
+    return Request("GET", f"/users{_after(cursor)}", idempotent=True)
+
+
+def votes(user_id: str, cursor: str | None) -> Request:
+    """Ask for a page of a user's votes."""
+    return Request("GET", f"{_path(user_id)}/votes{_after(cursor)}", idempotent=True)
+
+
 def status() -> Request:
     """Ask what is served."""
     return Request("GET", "/status", idempotent=True)
@@ -153,6 +163,10 @@ def erasure(user_id: str) -> Request:
 def _path(user_id: str) -> str:
     # quote leaves dots alone, and a path of "." or ".." would be resolved away before it is sent.
     return f"/users/{quote(user_id, safe='').replace('.', '%2E')}"
+
+
+def _after(cursor: str | None) -> str:
+    return "" if cursor is None else f"?cursor={quote(cursor, safe='')}"
 
 
 def ready() -> Request:

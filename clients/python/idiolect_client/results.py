@@ -86,7 +86,8 @@ class User:
     `effective_votes` are those that say something about the user, `outdated_votes` older ones that these contradict;
     `uncertainty` falls from 1 to 0, None without effective votes; `belief` are the weights of the clusters by name,
     None where the bundle has no names. `trained_votes` are those that the user's code was trained on: they are in it,
-    and no effective votes on top of it; None where the server does not say.
+    and no effective votes on top of it; None where the server does not say. `belief_in_words` is the belief as a
+    sentence, which says so where nothing is believed; None from servers that have no words.
     """
 
     user_id: str
@@ -100,6 +101,29 @@ class User:
     uncertainty: float | None
     belief: dict[str, float] | None
     trained_votes: int | None = None
+    belief_in_words: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ListedUser:
+    """A user of whom the server has votes or a profile."""
+
+    user_id: str
+    votes: int
+    has_profile: bool
+
+
+@dataclass(frozen=True, slots=True)
+class GivenVote:
+    """A vote of a user, as it was given. `effect` is what it does now, as in Vote; `given_at` is RFC 3339, in UTC."""
+
+    vote_id: str
+    given_at: str
+    messages: list[dict[str, str]]
+    chosen: str
+    rejected: str
+    effect: str
+    consent: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +181,19 @@ def parse_question(content: bytes | str) -> Question | None:
     if "question" not in value:
         raise UnexpectedResponse(f"The answer holds no question: {content[:200]!r}")
     return None if value["question"] is None else build(Question, value["question"])
+
+
+def parse_page(result: type[Result], field: str, content: bytes | str) -> tuple[list[Result], str | None]:
+    """Read one page of results from JSON, and the cursor of the next, None after the last.
+
+    Raises:
+        UnexpectedResponse: it is not JSON, or not a page.
+    """
+    match decode(content):
+        case {"cursor": (str() | None) as cursor, **rest} if isinstance(found := rest.get(field), list):
+            return [build(result, one) for one in found], cursor
+        case other:
+            raise UnexpectedResponse(f"The answer is no page of {field}: {other!r}")
 
 
 def decode(content: bytes | str) -> dict[str, object]:

@@ -8,13 +8,13 @@ import re
 from collections.abc import Sequence
 
 from starlette.datastructures import Headers
-from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from idiolect.errors import IdiolectError
 from idiolect_server.door.closing import Closing
+from idiolect_server.door.dialect import answer
 from idiolect_server.door.keys import digest
-from idiolect_server.errors import BodyTooLarge, Unauthorized, UnknownHost, body, status
+from idiolect_server.errors import BodyTooLarge, Unauthorized, UnknownHost
 
 OPEN_PREFIX = "/health/"
 LONG_PATHS = ("/generate", "/v1/chat/completions")
@@ -80,7 +80,7 @@ class Access:
 async def _refuse(
     error: IdiolectError, scope: Scope, receive: Receive, send: Send, headers: dict[str, str] | None = None
 ) -> None:
-    await JSONResponse(body(error), status(error), headers)(scope, receive, send)
+    await answer(error, scope["path"], more=headers)(scope, receive, send)
 
 
 def _counted(receive: Receive, longest: int) -> Receive:

@@ -15,7 +15,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from idiolect.errors import IdiolectError
-from idiolect_server.errors import HeadersTooLarge, RequestError, RequestTimeout, body, status
+from idiolect_server.door.dialect import told
+from idiolect_server.errors import HeadersTooLarge, RequestError, RequestTimeout
 
 MAX_HEAD_BYTES = 64 << 10
 REQUEST_S = 10.0
@@ -37,6 +38,7 @@ class Connection(HttpToolsProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
+        self.url = b""  # uvicorn has one when a head begins
         self._n_places = config.limit_concurrency
         self.limit_concurrency = None  # uvicorn would refuse everybody, health included
         self.waiting_since_s: float | None = self.loop.time()
@@ -171,7 +173,8 @@ class Connection(HttpToolsProtocol):
         if begun:  # the route waits for the rest of the body
             self.cycle.disconnected = True
             self.cycle.message_event.set()
-        self.transport.write(_answer(error, code or status(error)))
+        path = self.url.partition(b"?")[0].decode("latin-1")
+        self.transport.write(_answer(*told(error, path, code)))
         self.transport.write_eof()
         self.loop.call_later(LINGER_S, self.transport.abort)
 
@@ -185,8 +188,8 @@ class Connection(HttpToolsProtocol):
             one.transport.abort()
 
 
-def _answer(error: IdiolectError, code: int) -> bytes:
-    content = json.dumps(body(error)).encode()
+def _answer(code: int, body: dict[str, Any]) -> bytes:
+    content = json.dumps(body).encode()
     head = (
         f"HTTP/1.1 {code} {HTTPStatus(code).phrase}\r\ncontent-type: application/json\r\n"
         f"content-length: {len(content)}\r\nconnection: close\r\n\r\n"

@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
 
-from idiolect_server.errors import RequestError, first_problem
+from idiolect.text import WRITTEN
+from idiolect_server.errors import RequestError, first_place, first_problem
 from idiolect_server.messages import MAX_MESSAGES
 
 MAX_CHOICES = 8
@@ -32,8 +33,8 @@ def _unicode(text: str) -> str:
     return text
 
 
-Unicode = Annotated[str, AfterValidator(_unicode)]
-Name = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+Unicode = Annotated[str, AfterValidator(_unicode), WRITTEN]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=256), WRITTEN]
 TokenIds = Annotated[list[Annotated[int, Field(ge=0)]], Field(max_length=1024)]
 Penalty = Annotated[float, Field(ge=-2, le=2, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0, lt=1 << 31)]
@@ -74,9 +75,7 @@ def _json_object(text: str) -> str:
 
 class _Function(_Part):
     name: Name
-    arguments: Annotated[
-        str, StringConstraints(max_length=MAX_ARGUMENTS_CHARS), AfterValidator(_unicode), AfterValidator(_json_object)
-    ]
+    arguments: Annotated[Unicode, StringConstraints(max_length=MAX_ARGUMENTS_CHARS), AfterValidator(_json_object)]
 
 
 class ToolCall(_Part):
@@ -235,8 +234,9 @@ def read(body: Mapping[str, Any]) -> ChatRequest:
     for name, nothing in REFUSED.items():
         value = body.get(name)
         if value is not None and not any(type(value) is type(each) and value == each for each in nothing):
-            raise RequestError(f"{name} is not supported")
+            raise RequestError(f"{name} is not supported", param=name)
     try:
         return ChatRequest.model_validate(body)
     except ValidationError as error:
-        raise RequestError(first_problem(error.errors(include_input=False, include_url=False))) from None
+        problems = error.errors(include_input=False, include_url=False)
+        raise RequestError(first_problem(problems), param=first_place(problems) or None) from None

@@ -10,6 +10,7 @@ from contextlib import aclosing
 from contextvars import ContextVar
 from typing import Any
 
+from pydantic import ValidationError
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest, ChatCompletionResponse
 from vllm.entrypoints.openai.chat_completion.serving import OpenAIServingChat
 from vllm.entrypoints.openai.models.protocol import BaseModelPath
@@ -39,6 +40,8 @@ from idiolect_server.errors import (
     PromptTooLong,
     RequestError,
     UnknownModel,
+    first_place,
+    first_problem,
 )
 from idiolect_server.prompt import Placed, UserTokens
 
@@ -67,7 +70,7 @@ class OpenAI:
         nursery: Nursery | None,
     ) -> None:
         """Without a nursery, structured outputs are refused."""
-        models = OpenAIServingModels(llm, [BaseModelPath(name=name, model_path=llm.model_config.model)])
+        models = OpenAIServingModels(llm, [BaseModelPath(name=name, model_path=name)])
         renderer = OnlineRenderer(
             model_config=llm.model_config,
             renderer=llm.renderer,
@@ -104,6 +107,8 @@ class OpenAI:
             raise
         except EngineDeadError as error:
             raise EngineDead("the engine has stopped") from error
+        except ValidationError as error:
+            raise _invalid(error) from None
         except Exception as error:  # vLLM maps its own errors, and a bad request may raise any of many
             answer = create_error_response(error)
         finally:
@@ -146,8 +151,9 @@ class OpenAI:
         if status >= 500:
             return GenerationFailed(f"the engine failed this request: {message}")
         if status == 404:
-            return UnknownModel(message)
-        return (PromptTooLong if answer.error.param in TOO_LONG else RequestError)(message[:500])
+            return UnknownModel(message, param="model")
+        param = answer.error.param
+        return PromptTooLong(message[:500]) if param in TOO_LONG else RequestError(message[:500], param=param)
 
     async def _events(self, lines: AsyncGenerator[str, None], bound: Constraint | None) -> AsyncGenerator[str, None]:
         """vLLM's stream. Raises in our words what vLLM tells in the middle of it in words of its own."""
@@ -214,6 +220,12 @@ async def _printable(outputs: Outputs) -> Outputs:
             for completion in output.outputs:
                 completion.text = printable(completion.text)
             yield output
+
+
+def _invalid(error: ValidationError) -> RequestError:
+    """What vLLM's own types say is wrong, without the names of these types."""
+    problems = error.errors(include_input=False, include_url=False)
+    return RequestError(first_problem(problems), param=first_place(problems) or None)
 
 
 def _flat(message: Any) -> Any:

@@ -11,20 +11,41 @@ from fastapi import APIRouter, Header, Query, Request, Response
 
 from idiolect.bank import pair_id
 from idiolect_server import metrics
-from idiolect_server.errors import RequestError, StoreError, UnknownGeneration
+from idiolect_server.errors import (
+    IdempotencyConflict,
+    PromptTooLong,
+    RequestError,
+    StoreError,
+    TooManyVotes,
+    UnknownGeneration,
+    UnknownQuestion,
+    VoteTooLarge,
+)
+from idiolect_server.openapi.refusals import STORE, raises
 from idiolect_server.releases.release import Release
 from idiolect_server.serving import leased, serving
 from idiolect_server.store.export import to_parquet
 from idiolect_server.store.store import Store
 from idiolect_server.wire import FeedbackRequest, FeedbackResponse, as_chat
 
-router = APIRouter()
+router = APIRouter(tags=["votes"])
 
 CURSOR_HEADER = "x-idiolect-cursor"
 MAX_EXPORT = 10_000
+EXPORTED: dict[str, Any] = {
+    "description": "Votes, one a line, or as a Parquet file.",
+    "content": {
+        "application/x-ndjson": {"schema": {"type": "string"}},
+        "application/vnd.apache.parquet": {
+            "schema": {"type": "string", "contentMediaType": "application/octet-stream"}
+        },
+    },
+    "headers": {CURSOR_HEADER: {"description": "Resumes after these.", "schema": {"type": "string"}}},
+}
 
 
 @router.post("/feedback")
+@raises(*STORE, PromptTooLong, UnknownGeneration, UnknownQuestion, IdempotencyConflict, VoteTooLarge, TooManyVotes)
 async def feedback(
     request: FeedbackRequest,
     http: Request,
@@ -56,7 +77,8 @@ async def feedback(
     return answer
 
 
-@router.get("/feedback")
+@router.get("/feedback", response_class=Response, responses={200: EXPORTED})
+@raises(*STORE)
 async def export(
     http: Request,
     cursor: Annotated[str | None, Query(max_length=8192)] = None,

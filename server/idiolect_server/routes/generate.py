@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncGenerator
 from contextlib import ExitStack, aclosing, suppress
 from dataclasses import replace
+from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
@@ -14,28 +15,36 @@ from idiolect_server.admission import until
 from idiolect_server.engine.base import Engine, Sampling
 from idiolect_server.errors import PromptTooLong, StoreError, body
 from idiolect_server.giving_back import give_back_after
+from idiolect_server.openapi.refusals import REPLY, raises
 from idiolect_server.prompt import Placed, UserTokens
 from idiolect_server.releases.release import Release
 from idiolect_server.reply import Asked, Reply
+from idiolect_server.routes import who as whose
 from idiolect_server.routes.caller import unless_caller_leaves
-from idiolect_server.routes.stream import EventStream, event
+from idiolect_server.routes.stream import EventStream, described, event
 from idiolect_server.serving import leased, serving
-from idiolect_server.wire import CandidatesResponse, GenerateRequest, GenerateResponse, PersonalizationInfo, Usage
+from idiolect_server.wire import CandidatesResponse, GenerateRequest, GenerateResponse, Usage
 
-router = APIRouter()
+router = APIRouter(tags=["replies"])
 
+STREAMED: dict[str, Any] = {
+    "description": "One reply, two candidates, or a stream of the events start, text, done and error.",
+    "content": described("start", "text", "done", "error"),
+}
 EXPLORING_TEMPERATURE = 0.8
 """Least temperature of a second candidate, which should differ from the first."""
 
 
-@router.post("/generate", response_model=GenerateResponse | CandidatesResponse)
-async def generate(request: GenerateRequest, http: Request) -> Response:
+@router.post("/generate", response_model=GenerateResponse | CandidatesResponse, responses={200: STREAMED})
+@raises(*REPLY)
+async def generate(request: GenerateRequest, http: Request, user: whose.UserHeader = None) -> Response:
     """A reply in the way that `user_id` prefers. Streams server-sent events when `stream` is true."""
     live, release = serving(http.app), leased(http)
     live.admission.check()
     deadline = live.admission.deadline()
-    who = await release.personalizer.find(request.user_id)
-    asked = Asked(request.user_id, request.chat(), request.profile or who.profile)
+    user_id = whose.user_of(http, user_id=request.user_id)
+    who = await release.personalizer.find(user_id)
+    asked = Asked(user_id, request.chat(), request.profile or who.profile)
     async with until(deadline):
         try:
             placed = await _placed(live.engine, release, asked, who.user_tokens)
@@ -116,7 +125,7 @@ async def _made(http: Request, reply: Reply) -> bool:
 
 async def _events(reply: Reply) -> AsyncGenerator[str, None]:
     """start, text..., then done. Raises as Reply.pieces does."""
-    start = {"generation_id": reply.id, "personalization": _info(reply).model_dump()}
+    start = {"generation_id": reply.id, "personalization": whose.told(reply.who)}
     yield event("start", json.dumps(start))
     async with aclosing(reply.pieces(stream=True)) as pieces:
         async for text in pieces:
@@ -126,11 +135,6 @@ async def _events(reply: Reply) -> AsyncGenerator[str, None]:
 
 def _told(error: IdiolectError) -> str:
     return event("error", json.dumps(body(error)))
-
-
-def _info(reply: Reply) -> PersonalizationInfo:
-    who = reply.who
-    return PersonalizationInfo(state=who.state, bundle=who.bundle_id, votes=who.votes)
 
 
 def _response(reply: Reply) -> GenerateResponse:
@@ -143,5 +147,5 @@ def _response(reply: Reply) -> GenerateResponse:
         usage=Usage(
             prompt_tokens=last.n_prompt_tokens, completion_tokens=reply.n_tokens, cached_tokens=last.n_cached_tokens
         ),
-        personalization=_info(reply),
+        personalization=whose.info(reply.who),
     )

@@ -1,21 +1,37 @@
 """Liveness (restart me when this fails) and readiness (send me requests when this is 200)."""
 
+from typing import Literal
+
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel
 
 from idiolect_server.errors import NotReady, StoreError
 from idiolect_server.serving import serving
 
-router = APIRouter(prefix="/health")
+
+class Health(BaseModel):
+    """GET /health/live, and GET /health/ready when it is not."""
+
+    status: Literal["ok", "starting", "stalled", "stopping"]
+
+
+class Ready(BaseModel):
+    status: Literal["ready"]
+    store: Literal["ok", "down"]
+    bundle: str
+
+
+router = APIRouter(prefix="/health", tags=["server"])
 
 
 @router.get("/live")
-async def live() -> dict[str, str]:
+async def live() -> Health:
     """The process answers. A dead engine ends the process, so there is nothing more to ask."""
-    return {"status": "ok"}
+    return Health(status="ok")
 
 
-@router.get("/ready")
+@router.get("/ready", response_model=Ready, responses={503: {"model": Health, "description": "not ready"}})
 async def ready(http: Request) -> JSONResponse:
     """200 when the engine is up and goes on. Without the store replies are degraded, not refused, so that is reported
     only.

@@ -7,48 +7,55 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
-from pydantic import TypeAdapter, ValidationError
 
 from idiolect.errors import IdiolectError
-from idiolect.text import UserId, is_printable
+from idiolect.text import is_printable
+from idiolect_server.door.dialect import openai_error
 from idiolect_server.engine.chat_request import MAX_CHOICES
-from idiolect_server.errors import PromptTooLong, RequestError, first_problem
-from idiolect_server.errors import body as error_body
+from idiolect_server.errors import ConstraintRefused, PromptTooLong, RequestError, UnknownModel
 from idiolect_server.giving_back import give_back_after
+from idiolect_server.openapi.chat import COMPLETION, MODELS, ref
+from idiolect_server.openapi.refusals import REPLY, raises
 from idiolect_server.releases.release import Release
+from idiolect_server.routes import who as whose
 from idiolect_server.routes.caller import unless_caller_leaves
-from idiolect_server.routes.stream import EventStream
+from idiolect_server.routes.stream import EventStream, described
 from idiolect_server.serving import leased, serving
 from idiolect_server.users.personalizer import Personalization
 
-router = APIRouter(prefix="/v1")
+router = APIRouter(prefix="/v1", tags=["OpenAI"])
 
 CHARACTERS_A_TOKEN = 4
 """About, of English: vLLM counts the tokens, after admission."""
+COMPLETED: dict[str, Any] = {
+    "description": "A completion, or its chunks as server-sent events, after which `[DONE]` comes.",
+    "content": {
+        "application/json": {"schema": ref(COMPLETION)},
+        **described(),
+    },
+}
 STATE_HEADER = "x-idiolect-personalization"
 IN_THE_PROMPT = ("messages", "tools", "documents", "chat_template_kwargs")
 """Fields of the body whose texts the chat template writes."""
-_user_id: TypeAdapter[str] = TypeAdapter(UserId)
 
 
-@router.post("/chat/completions")
-async def chat_completions(body: dict[str, Any], http: Request) -> Response:
-    """A chat completion in the way that `user` prefers; the header `x-idiolect-personalization` says its state.
+@router.post("/chat/completions", responses={200: COMPLETED})
+@raises(*REPLY, UnknownModel, ConstraintRefused)
+async def chat_completions(body: dict[str, Any], http: Request, user: whose.UserHeader = None) -> Response:
+    """A chat completion in the way that `user` prefers; `personalization` in the answer says how.
 
-    The body is what vLLM takes for one: the OpenAI API, and vLLM's own fields.
+    The body is what vLLM takes for one: the OpenAI API, and vLLM's own fields. A stream says `personalization` in its
+    first chunk.
     """
     release, live = leased(http), serving(http.app)
     live.admission.check()
     deadline = live.admission.deadline()
-    try:
-        user_id = None if body.get("user") is None else _user_id.validate_python(body["user"])
-    except ValidationError as error:
-        raise RequestError(f"user: {first_problem(error.errors())}") from None
+    user_id = whose.user_of(http, **{field: body.get(field) for field in whose.FIELDS})
     said = {field: list(_texts(body.get(field))) for field in IN_THE_PROMPT}
     live.engine.conversations.check(*said["messages"])  # before anybody reads a text that cannot fit
     for field, texts in said.items():
         if not all(map(is_printable, texts)):
-            raise RequestError(f"{field}: control characters are not allowed")
+            raise RequestError(f"{field}: control characters are not allowed", param=field)
     who = await release.personalizer.find(user_id)
     if body.get("frequency_penalty") is None:
         body = {**body, "frequency_penalty": release.frequency_penalty}
@@ -61,8 +68,8 @@ async def chat_completions(body: dict[str, Any], http: Request) -> Response:
     status, answer = answered
     headers = {STATE_HEADER: who.state}
     if isinstance(answer, dict):
-        return JSONResponse(answer, status_code=status, headers=headers)
-    return EventStream(http, answer, _told, deadline, headers)
+        return JSONResponse({**answer, "personalization": whose.told(who)}, status_code=status, headers=headers)
+    return EventStream(http, whose.told_first(answer, who), _told, deadline, headers)
 
 
 async def _chat(release: Release, body: dict[str, Any], who: Personalization) -> Any:
@@ -77,8 +84,7 @@ async def _chat(release: Release, body: dict[str, Any], who: Personalization) ->
 
 def _told(error: IdiolectError) -> str:
     """As the protocol tells of an error in a stream, whose clients raise it: `[DONE]` does not follow."""
-    told = {**error_body(error)["error"], "type": "server_error", "param": None}
-    return f"data: {json.dumps({'error': told})}\n\n"
+    return f"data: {json.dumps({'error': openai_error(error)})}\n\n"
 
 
 def _size(body: dict[str, Any], max_model_len: int) -> tuple[int, int, int]:
@@ -92,7 +98,7 @@ def _size(body: dict[str, Any], max_model_len: int) -> tuple[int, int, int]:
     return min(n_characters // CHARACTERS_A_TOKEN, max_model_len), max_tokens, min(n_choices, MAX_CHOICES)
 
 
-@router.get("/models")
+@router.get("/models", responses={200: {"content": {"application/json": {"schema": ref(MODELS)}}}})
 async def models(http: Request) -> JSONResponse:
     """The one model that is served."""
     return JSONResponse(await leased(http).chat.models())

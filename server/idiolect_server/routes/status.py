@@ -6,7 +6,7 @@ from idiolect_server.errors import StoreError
 from idiolect_server.serving import leased, serving
 from idiolect_server.wire import StatusResponse
 
-router = APIRouter()
+router = APIRouter(tags=["server"])
 
 
 @router.get("/status")

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing, suppress
+from typing import Any
 
 from fastapi import Request
 from fastapi.responses import StreamingResponse
@@ -22,6 +23,14 @@ HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 def event(name: str, data: str) -> str:
     """One event, as the HTML standard writes it (section 9.2.6). `data` is one line."""
     return f"event: {name}\ndata: {data}\n\n"
+
+
+def described(*names: str) -> dict[str, Any]:
+    """The media type of a stream, for the document of all routes: what each event is. Without names, it has none."""
+    properties: dict[str, Any] = {"data": {"type": "string", "contentMediaType": "application/json"}}
+    if names:
+        properties["event"] = {"enum": list(names)}
+    return {"text/event-stream": {"schema": {"type": "object", "properties": properties, "required": list(properties)}}}
 
 
 class EventStream(StreamingResponse):

@@ -33,6 +33,8 @@ from idiolect_server.store.export import Export
 from idiolect_server.store.generations import Generations
 from idiolect_server.store.keyspace import CHANNEL, N_SHARDS, OURS
 from idiolect_server.store.margins import MarginTable
+from idiolect_server.store.pages.users import UserPages
+from idiolect_server.store.pages.votes import VotePages
 from idiolect_server.store.queue import Queue
 from idiolect_server.store.votes import VoteLog
 
@@ -113,6 +115,7 @@ class Store:
         self.changes = Changes(self._redis, self._breaker)
         self.votes = VoteLog(self._redis, self._patient, self.changes)
         self.export = Export(self._patient)
+        self.user_pages, self.vote_pages = UserPages(self._patient), VotePages(self._patient)
         self.generations = Generations(self._redis, self._breaker)
         self.margins = MarginTable(self._redis)
         self.erasures = Erasures(self._patient)

@@ -83,7 +83,15 @@ class Learner:
         """`refresh` after a vote on the pair, and what the vote did."""
         looked = await self._refreshed(user_id)
         state: Literal["stored", "generic"] = "generic" if self._trained(looked.given) is None else "stored"
-        return Learnt(looked.known, "inferred" if looked.known else state, self._effect(pair_id, looked))
+        said = next((vote for vote in reversed(looked.given.votes) if vote.pair_id == pair_id), None)
+        effect = self._effect(said, pair_id, looked, counting(looked.given.votes))
+        return Learnt(looked.known, "inferred" if looked.known else state, effect)
+
+    async def effects(self, user_id: str) -> list[tuple[GivenVote, Effect]]:
+        """All votes of a user, the oldest first, and what each of them does now."""
+        looked = await self._look(user_id)
+        counted = frozenset(counting(looked.given.votes))
+        return [(vote, self._effect(vote, vote.pair_id, looked, counted)) for vote in looked.given.votes]
 
     async def _refreshed(self, user_id: str) -> _Looked:
         async def refresh() -> _Looked:
@@ -102,14 +110,14 @@ class Learner:
         if known is not None and known.outdated_votes:
             metrics.DRIFTED.inc()
 
-    def _effect(self, pair_id: str, looked: _Looked) -> Effect:
+    def _effect(self, said: GivenVote | None, pair_id: str, looked: _Looked, counted: Collection[GivenVote]) -> Effect:
+        """What a vote on the pair does, `counted` being those of its user that count at all."""
         bank = self._bundle.bank
         if bank is None:
             return "no_bank"
-        said = next((vote for vote in reversed(looked.given.votes) if vote.pair_id == pair_id), None)
         if said in looked.trained_on:
             return "trained"
-        if said not in counting(looked.given.votes):
+        if said not in counted:
             return "set_aside"
         if looked.known is not None and pair_id in looked.known.pairs:
             return "counted"

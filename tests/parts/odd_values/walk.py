@@ -58,6 +58,8 @@ class Walk:
         await self._generate()
         await self._ask("GET", self._path())
         await self._ask("GET", self._path("/question"))
+        await self._ask("GET", self._path("/votes"))
+        await self._ask("GET", "/users", query={"limit": 1000})
         await self._vote({"generation_id": self.generation_id}, "404 unknown_generation", "409 idempotency_conflict")
         body = {"user_id": self.user_id, "prompt": self.prompt, "chosen": "new", "rejected": "old", "consent": True}
         new = await self._ask("POST", "/feedback", body)

@@ -397,6 +397,52 @@ def test_user_ids_are_one_path_segment(server: Script, client: ic.Client, user_i
     assert set(segment).isdisjoint("?#.")
 
 
+LISTED = {"user_id": "ada", "votes": 2, "has_profile": False}
+GIVEN = {
+    "vote_id": "3-17-0",
+    "given_at": "2026-01-01T00:00:00.000+00:00",
+    "messages": [{"role": "user", "content": "Hi"}],
+    "chosen": "a",
+    "rejected": "b",
+    "effect": "counted",
+    "consent": True,
+}
+PAGES = [
+    Answer(body={"users": [LISTED, LISTED], "cursor": "x+y"}),
+    Answer(body={"users": [], "cursor": "z"}),
+    Answer(body={"users": [{**LISTED, "user_id": "bob"}], "cursor": None}),
+    Answer(body={"user_id": "a/b", "votes": [GIVEN], "cursor": "W"}),
+    Answer(body={"user_id": "a/b", "votes": [GIVEN], "cursor": None}),
+]
+PATHS = ["/users", "/users?cursor=x%2By", "/users?cursor=z", "/users/a%2Fb/votes", "/users/a%2Fb/votes?cursor=W"]
+
+
+def test_users_and_votes_come_from_all_pages(server: Script, client: ic.Client) -> None:
+    server.answers = list(PAGES)
+    assert [one.user_id for one in client.users()] == ["ada", "ada", "bob"]
+    assert list(client.votes("a/b")) == [ic.GivenVote(**GIVEN)] * 2
+    assert [seen.path for seen in server.seen] == PATHS
+
+
+def test_an_asyncio_client_walks_too(server: Script) -> None:
+    server.answers = list(PAGES)
+
+    async def walk() -> None:
+        async with ic.AsyncClient(server.url) as client:
+            assert [one.user_id async for one in client.users()] == ["ada", "ada", "bob"]
+            assert [one async for one in client.votes("a/b")] == [ic.GivenVote(**GIVEN)] * 2
+
+    asyncio.run(walk())
+    assert [seen.path for seen in server.seen] == PATHS
+
+
+@pytest.mark.parametrize("body", [{}, {"users": {}}, {"users": []}, {"users": [{}], "cursor": None}, {"cursor": 5}])
+def test_what_is_no_page_is_told(server: Script, client: ic.Client, body: dict[str, object]) -> None:
+    server.answers = [Answer(body=body)]
+    with pytest.raises(ic.UnexpectedResponse):
+        list(client.users())
+
+
 def test_a_degraded_user_has_no_count_of_votes(server: Script, client: ic.Client) -> None:
     server.answers = [Answer(body={**USER, "user_id": "a", "state": "degraded", "votes": None})]
     assert client.user("a").votes is None

@@ -14,7 +14,7 @@ from idiolect_training.data.formats import feedback
 from idiolect_training.data.preferences import Preference, read_preferences
 from idiolect_training.errors import BadPreference
 
-GOOD = ("ada", "a/b", "votes/7x/x", "profile", "question", "x/votes", " ", "\u540d\u524d", "a" * MAX_USER_ID_CHARS)
+GOOD = ("ada", "a/b", "votes/7x/x", "profile", "question", "votes", " ", "\u540d\u524d", "a" * MAX_USER_ID_CHARS)
 DOTTED = (
     "a.b",
     "...",
@@ -28,7 +28,7 @@ DOTTED = (
     "ann@example.org",
     "%2e%2e%2e",
 )
-BAD = ("", "a" * 257, "a/question", "x/profile", "x/votes/7", "a\tb", "a\n", "\x85", "\u2028", "\u2029")
+BAD = ("", "a" * 257, "a/question", "x/profile", "x/votes", "x/votes/7", "a\tb", "a\n", "\x85", "\u2028", "\u2029")
 SHORTENED = (
     *(".", "..", "x/..", "x/../victim", "../x", "./x", "x/.", "x/./y", "/", "//", "/x", "x/", "a//b", "x/..//y"),
     *("%2e", "%2E%2e", "x/.%2e/victim", "x/%2e%2E/victim", "%2e/x", "..\\x", "x\\..\\victim", "x\\/y", "\\x", "x\\"),

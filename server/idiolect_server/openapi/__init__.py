@@ -1,0 +1,1 @@
+"""What /openapi.json says: each route, every status it can answer, and the bodies that go with them."""

@@ -1,0 +1,66 @@
+"""Chat completions as schemas: the request from the list of what is passed and refused, the answer's main fields."""
+
+from typing import Any, get_args
+
+from idiolect_server.engine.chat_request import REFUSED, ChatMessage, ChatRequest
+
+REF = "#/components/schemas/{model}"
+REQUEST, COMPLETION, MODELS = "ChatCompletionRequest", "ChatCompletion", "ModelList"
+_USER = {
+    "anyOf": [{"type": "string", "maxLength": 256}, {"type": "null"}],
+    "description": "Who the request is for: a user id. Nobody if empty.",
+}
+_TEXT = {"type": ["string", "null"]}
+_COUNT = {"type": "integer", "minimum": 0}
+
+
+def ref(name: str) -> dict[str, str]:
+    return {"$ref": REF.format(model=name)}
+
+
+def schemas() -> dict[str, Any]:
+    """By name, those that the routes of the OpenAI API refer to."""
+    request = ChatRequest.model_json_schema(ref_template=REF)
+    parts = request.pop("$defs")
+    refused = {
+        name: {"enum": [None, *nothing], "description": "Not supported: may only ask for nothing."}
+        for name, nothing in REFUSED.items()
+    }
+    # Clients send `user` for anybody, so the route, and not the list, says what may stand there.
+    request["properties"] |= {"user": _USER, "safety_identifier": {**_USER, "description": "As `user`, without one."}}
+    request["properties"] |= refused
+    request["description"] = "The OpenAI API's and vLLM's fields, null being as good as absent. Others are ignored."
+    request["examples"] = [{"messages": [{"role": "user", "content": "Why is the sky blue?"}], "user": "ada"}]
+    return {**parts, REQUEST: request, COMPLETION: _completion(), MODELS: _models()}
+
+
+def _completion() -> dict[str, Any]:
+    # vLLM gives a reply that goes on with the last message the role of that one.
+    roles = get_args(ChatMessage.model_fields["role"].annotation)
+    message = _object({"role": {"enum": list(roles)}, "content": _TEXT}, ["role", "content"])
+    reason = {"enum": ["stop", "length", "tool_calls", "content_filter", "function_call", "abort", "repetition", None]}
+    choice = _object({"index": _COUNT, "message": message, "finish_reason": reason}, ["index", "message"])
+    counts = ("prompt_tokens", "completion_tokens", "total_tokens")
+    return _object(
+        {
+            "id": {"type": "string"},
+            "object": {"const": "chat.completion"},
+            "created": {**_COUNT, "description": "Unix seconds."},
+            "model": {"type": "string"},
+            "choices": {"type": "array", "items": choice, "minItems": 1},
+            "usage": _object(dict.fromkeys(counts, _COUNT), list(counts)),
+            "personalization": ref("PersonalizationInfo"),
+        },
+        ["id", "object", "created", "model", "choices", "usage", "personalization"],
+    )
+
+
+def _models() -> dict[str, Any]:
+    names = {name: {"type": "string"} for name in ("id", "owned_by", "root")}
+    model = _object({**names, "object": {"const": "model"}, "created": _COUNT}, ["id", "object"])
+    return _object({"object": {"const": "list"}, "data": {"type": "array", "items": model}}, ["object", "data"])
+
+
+def _object(properties: dict[str, Any], required: list[str]) -> dict[str, Any]:
+    """With what else vLLM may say."""
+    return {"type": "object", "properties": properties, "required": required, "additionalProperties": True}

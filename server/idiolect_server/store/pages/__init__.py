@@ -1,0 +1,1 @@
+"""What the store has, looked at page by page."""
