@@ -95,7 +95,7 @@ class SmallEngine:
         self.adapters.remove(adapter)
 
     def chat_api(self, layout: Layout, model_name: str, adapter: Adapter | None) -> ChatApi:
-        return _Chat(self, layout, adapter)
+        return _Chat(self, layout, model_name, adapter)
 
     async def beat(self) -> None:
         await self.goes_on.wait()
@@ -122,11 +122,28 @@ class SmallEngine:
 class _Chat:
     """As much of the OpenAI protocol as has to do with time. The protocol itself is vLLM's, and is tested on vLLM."""
 
-    def __init__(self, engine: SmallEngine, layout: Layout, adapter: Adapter | None) -> None:
-        self._engine, self._layout, self._adapter = engine, layout, adapter
+    def __init__(self, engine: SmallEngine, layout: Layout, name: str, adapter: Adapter | None) -> None:
+        self._engine, self._layout, self._name, self._adapter = engine, layout, name, adapter
 
-    async def chat(self, body: dict[str, Any], user_tokens: UserTokens, profile: str | None = None) -> Any:
+    async def chat(self, body: dict[str, Any], user_tokens: UserTokens | None, profile: str | None = None) -> Any:
         placed = await self._engine.conversations.place(body["messages"], self._layout, user_tokens)
+        return await self._said(placed, body)
+
+    async def complete(self, body: dict[str, Any], user_tokens: UserTokens | None, profile: str | None = None) -> Any:
+        ids = await self._engine.conversations.encode(body["prompt"], special=True)
+        return await self._said(Placed(ids, 0, user_tokens), body)
+
+    async def respond(self, body: dict[str, Any], user_tokens: UserTokens | None, profile: str | None = None) -> Any:
+        return await self.chat({**body, "messages": [{"role": "user", "content": body["input"]}]}, user_tokens)
+
+    async def message(self, body: dict[str, Any], user_tokens: UserTokens | None, profile: str | None = None) -> Any:
+        return await self.chat(body, user_tokens)
+
+    async def count(self, body: dict[str, Any], user_tokens: UserTokens | None, profile: str | None = None) -> Any:
+        placed = await self._engine.conversations.place(body["messages"], self._layout, user_tokens)
+        return 200, {"input_tokens": placed.n_tokens}
+
+    async def _said(self, placed: Placed, body: dict[str, Any]) -> Any:
         streams = bool(body.get("stream"))
         chunks = self._engine.generate(placed, Sampling(), "chat", adapter=self._adapter, stream=streams)
         if streams:
@@ -135,7 +152,7 @@ class _Chat:
         return 200, {"choices": [{"message": {"content": whole.text}}]}
 
     async def models(self) -> dict[str, Any]:
-        return {"object": "list", "data": []}
+        return {"object": "list", "data": [{"id": self._name, "object": "model"}]}
 
 
 async def _lines(chunks: AsyncGenerator[Chunk, None]) -> AsyncGenerator[str, None]:

@@ -15,6 +15,7 @@ async def live() -> dict[str, str]:
     return {"status": "ok"}
 
 
+@router.get("")
 @router.get("/ready")
 async def ready(http: Request) -> JSONResponse:
     """200 when the engine is up and goes on. Without the store replies are degraded, not refused, so that is reported

@@ -1,0 +1,39 @@
+"""/v1/messages: Anthropic's protocol, personalized as chat completions are. `metadata.user_id` is the user."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from idiolect.errors import IdiolectError
+from idiolect_server.errors import body as error_body
+from idiolect_server.routes.openai import reply
+from idiolect_server.routes.stream import event
+
+router = APIRouter(prefix="/v1/messages")
+
+
+@router.post("")
+async def messages(body: dict[str, Any], http: Request) -> Response:
+    """A message in the way that the user of `metadata.user_id` prefers."""
+    return await reply(http, _with_user(body), "message", _told)
+
+
+@router.post("/count_tokens")
+async def count_tokens(body: dict[str, Any], http: Request) -> Response:
+    """How many tokens the prompt of such a message has."""
+    return await reply(http, _with_user(body), "count", _told)
+
+
+def _with_user(body: Mapping[str, Any]) -> dict[str, Any]:
+    """The body with `user`, where our other routes have it."""
+    metadata = body.get("metadata")
+    user_id = metadata.get("user_id") if isinstance(metadata, dict) else None
+    return {**body, "user": body.get("user", user_id)}
+
+
+def _told(error: IdiolectError) -> str:
+    """As the protocol tells of an error in a stream."""
+    told = error_body(error)["error"]
+    return event("error", json.dumps({"type": "error", "error": {"type": "api_error", **told}}))
