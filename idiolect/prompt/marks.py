@@ -38,6 +38,17 @@ def has_cut(messages: Sequence[Mapping[str, Any]]) -> bool:
     return any(CUT in str(message.get("content") or "") for message in messages)
 
 
+def everywhere(value: Any, tokenizer: Any) -> Any:
+    """A value of JSON, such as what a tool is, with a cut in each mark of its texts and names."""
+    if isinstance(value, str):
+        return as_text(value, tokenizer)
+    if isinstance(value, list):
+        return [everywhere(each, tokenizer) for each in value]
+    if isinstance(value, Mapping):
+        return {as_text(name, tokenizer): everywhere(each, tokenizer) for name, each in value.items()}
+    return value
+
+
 def _said(value: Any, tokenizer: Any) -> Any:
     if isinstance(value, str):
         return as_text(value, tokenizer)

@@ -9,22 +9,38 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 
 from idiolect import __version__
 from idiolect.errors import IdiolectError
 from idiolect_server.door.access import Access
 from idiolect_server.door.closing import Closing
 from idiolect_server.door.dialect import answer
+from idiolect_server.door.request_id import HEADER, SCOPE, RequestIds
 from idiolect_server.errors import NotFound, NotReady, RequestError, first_place, first_problem
 from idiolect_server.giving_back import GivingBack
 from idiolect_server.metrics import ERRORS
 from idiolect_server.openapi.document import document
-from idiolect_server.routes import feedback, generate, health, metrics, openai, users
+from idiolect_server.routes import (
+    feedback,
+    generate,
+    health,
+    messages,
+    metrics,
+    openai,
+    responses,
+    tokens,
+    users,
+    version,
+)
 from idiolect_server.routes import status as server_status
 from idiolect_server.serving import Serving, StartEngine, start, start_vllm_engine
 from idiolect_server.settings import Settings
 
 log = logging.getLogger(__name__)
+
+EXPOSED = ("X-Request-Id", "X-Idiolect-Personalization", "X-Idiolect-Cursor", "Retry-After")
+"""Headers of answers that a web page may read."""
 
 
 def create_app(settings: Settings, start_engine: StartEngine = start_vllm_engine) -> FastAPI:
@@ -45,7 +61,19 @@ def create_app(settings: Settings, start_engine: StartEngine = start_vllm_engine
     app = FastAPI(title="Idiolect", version=__version__, lifespan=lifespan, redirect_slashes=False)
     app.state.serving = None
     app.state.closing = Closing(settings.drain_s)
-    for module in (generate, feedback, users, openai, server_status, health, metrics):
+    for module in (
+        generate,
+        feedback,
+        users,
+        openai,
+        responses,
+        messages,
+        tokens,
+        server_status,
+        health,
+        metrics,
+        version,
+    ):
         app.include_router(module.router)
     app.openapi = lambda: document(app, bool(settings.api_keys))  # type: ignore[method-assign]
     app.add_exception_handler(IdiolectError, _answer_error)
@@ -56,6 +84,16 @@ def create_app(settings: Settings, start_engine: StartEngine = start_vllm_engine
     app.add_middleware(
         Access, key_digests=settings.api_keys, max_body_bytes=settings.max_body_bytes, closing=app.state.closing
     )
+    if settings.cors_origins:
+        # Outside the check of keys: a browser asks first (a preflight), and sends none with that.
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST", "PUT", "DELETE"],
+            allow_headers=["*"],
+            expose_headers=EXPOSED,
+        )
+    app.add_middleware(RequestIds)
     return app
 
 
@@ -101,7 +139,9 @@ async def _answer_http(request: Request, error: Exception) -> JSONResponse:
 
 async def _answer_unexpected(request: Request, error: Exception) -> JSONResponse:
     """A mistake of ours: the log has the traceback, the caller learns only that it is one."""
-    return await _answer_error(request, IdiolectError("internal error", hint="see the server's log"))
+    answer = await _answer_error(request, IdiolectError("internal error", hint="see the server's log"))
+    answer.headers[HEADER] = request.scope[SCOPE]  # sent past every middleware
+    return answer
 
 
 async def _answer_invalid(request: Request, error: Exception) -> JSONResponse:

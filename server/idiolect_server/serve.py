@@ -8,6 +8,7 @@ import time
 
 from idiolect_server.app import create_app
 from idiolect_server.door.closing import Closing
+from idiolect_server.door.request_id import InLogs
 from idiolect_server.door.server import Server, kill_engine, n_connections
 from idiolect_server.scratch import scratch
 from idiolect_server.settings import Settings
@@ -20,7 +21,9 @@ LAST_RESORT_S = 8.0
 
 def serve() -> None:
     """Raises SettingsError. Exits with 1 when the engine could not start, has died or hangs."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s%(request)s: %(message)s")
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(InLogs())
     settings = Settings.read()
     app = create_app(settings)
     closing: Closing = app.state.closing

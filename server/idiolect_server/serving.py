@@ -105,6 +105,9 @@ async def start(settings: Settings, start_engine: StartEngine = start_vllm_engin
                 kv_cache_dtype=settings.kv_cache_dtype,
                 quantization=settings.quantization,
                 structured_outputs=settings.structured_outputs,
+                tool_call_parser=settings.tool_call_parser,
+                reasoning_parser=settings.reasoning_parser,
+                chat_template=_chat_template(settings),
                 vllm_args=settings.vllm_args,
             )
         )
@@ -119,6 +122,16 @@ async def start(settings: Settings, start_engine: StartEngine = start_vllm_engin
         gc.freeze()
         stack.callback(gc.unfreeze)
         yield Serving(engine, store, releases, admission, Heart(engine, settings.stall_s))
+
+
+def _chat_template(settings: Settings) -> str | None:
+    """Raises SettingsError."""
+    if settings.chat_template is None:
+        return None
+    try:
+        return settings.chat_template.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"IDIOLECT_CHAT_TEMPLATE: {error}") from None
 
 
 async def _store(settings: Settings, stack: AsyncExitStack) -> Store:

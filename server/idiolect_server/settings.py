@@ -15,6 +15,8 @@ from idiolect_server.errors import SettingsError
 from idiolect_server.store.connection import URL
 
 PREFIX = "IDIOLECT_"
+ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]+(:\d{1,5})?|https?://\[[0-9A-Fa-f:]+\](:\d{1,5})?")
+"""As browsers write one (RFC 6454, section 6.2)."""
 INSTALL_VARIABLES = {"IDIOLECT_GPU"}
 """Read by docker/install.sh, not by the server."""
 
@@ -41,6 +43,9 @@ class Settings(BaseSettings):
     """Port to listen on."""
     api_keys: Annotated[tuple[str, ...], NoDecode] = Field(default=(), repr=False)
     """Comma-separated SHA-256 digests of the accepted API keys; `idiolect keys` makes one."""
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    """Comma-separated origins (https://app.example.com) whose web pages may call this server from a browser; `*` for
+    all, which requires api_keys. None if unset."""
     injection: Literal["passthrough", "mixed"] = "passthrough"
     """How user tokens enter vLLM; `mixed` is the fallback for models or versions that passthrough does not know."""
     adapter: Literal["auto", "merged", "live"] = "auto"
@@ -65,6 +70,15 @@ class Settings(BaseSettings):
     structured_outputs: bool = True
     """Whether callers of the OpenAI API may say what form a reply must have (`response_format`, `structured_outputs`).
     Each form is bounded, and tried in a process of its own before the engine has it (docs/http-api.md)."""
+    tool_call_parser: str | None = None
+    """How the model writes calls of tools, by vLLM's name (such as hermes, or llama3_json). If unset, callers may give
+    tools, but not leave it to the model whether to call one (docs/http-api.md)."""
+    reasoning_parser: str | None = None
+    """How the model writes what it thinks before its reply, by vLLM's name (such as qwen3). If unset, what it thinks is
+    part of the reply."""
+    chat_template: Path | None = None
+    """A file with a chat template (Jinja) in place of the tokenizer's own. User tokens must have a safe place in it; it
+    is not what the bundle was trained on, so replies will differ."""
     vllm_args: str = ""
     """Further engine arguments of vLLM, as for `vllm serve`, such as `--pipeline-parallel-size 2`. Checked at start;
     what has a setting here, and what personalizing depends on, is refused."""
@@ -90,7 +104,7 @@ class Settings(BaseSettings):
             raise ValueError("expected redis://, rediss://, unix://, redis+cluster:// or rediss+cluster://")
         return url
 
-    @field_validator("api_keys", mode="before")
+    @field_validator("api_keys", "cors_origins", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
@@ -104,10 +118,19 @@ class Settings(BaseSettings):
             raise ValueError("expected SHA-256 digests (64 hex digits), made by `idiolect keys`")
         return keys
 
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(origin == "*" or ORIGIN.fullmatch(origin) for origin in origins):
+            raise ValueError("expected origins such as https://app.example.com, without a path")
+        return origins
+
     @model_validator(mode="after")
     def _no_open_door(self) -> Self:
         if not self.api_keys and not _is_loopback(self.host):
             raise ValueError("api_keys is required when host is not a loopback address")
+        if not self.api_keys and "*" in self.cors_origins:
+            raise ValueError("api_keys is required when every web page may call this server")
         return self
 
     @classmethod

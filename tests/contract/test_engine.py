@@ -44,6 +44,19 @@ def test_a_reply_depends_on_user_adapter_and_prompt_and_on_nothing_else(running:
     assert running.text(running.placed(PROMPTS[0]), first) == seen[0]
 
 
+def test_the_model_as_it_is_replies_beside_adapters_as_alone(running: Running):
+    """In one batch: whoever asks for the base model gets nothing of an adapter."""
+    asked = [(prompt, adapter) for prompt in PROMPTS for adapter in (None, *running.adapters)]
+    placed = {prompt: running.placed(prompt, None) for prompt in PROMPTS}
+    alone = [running.text(placed[prompt], adapter) for prompt, adapter in asked]
+
+    async def together() -> list[str]:
+        batch = [running.pieces(placed[prompt], Sampling(max_tokens=12), adapter) for prompt, adapter in asked]
+        return ["".join(text for text, _, _ in pieces) for pieces in await asyncio.gather(*batch)]
+
+    assert running.run(together()) == alone
+
+
 def test_a_reply_ends_at_max_tokens_and_at_a_stop_text(running: Running):
     placed, adapter = running.placed(PROMPTS[1]), running.adapters[0]
     (piece,) = running.run(running.pieces(placed, Sampling(max_tokens=3), adapter))

@@ -112,10 +112,10 @@ def test_prompts_of_mixed_injection_fit_the_gpu_beside_what_vllm_counts(
     assert launch.engine_args(EngineConfig(live.model, max_num_seqs=1024)).max_num_seqs == 1024
 
 
-@pytest.mark.parametrize("wrong", [{"kv_cache_dtype": "fp9"}, {"quantization": "smaller"}])
-def test_what_vllm_does_not_know_is_refused(live: EngineConfig, wrong):
-    with pytest.raises(SettingsError, match=f"{next(iter(wrong))} is .*, vLLM knows "):
-        launch.engine_args(EngineConfig(live.model, **wrong))
+@pytest.mark.parametrize("wrong", ["kv_cache_dtype", "quantization", "tool_call_parser", "reasoning_parser"])
+def test_what_vllm_does_not_know_is_refused(live: EngineConfig, wrong: str):
+    with pytest.raises(SettingsError, match=f"{wrong} is .*, vLLM knows "):
+        launch.engine_args(EngineConfig(live.model, **{wrong: "fp9"}))
 
 
 def test_further_arguments_are_vllms_own(live: EngineConfig):

@@ -3,14 +3,22 @@
 import json
 from typing import Any
 
-from tests.parts.hostile_forms import GRAMMARS, OTHERS, PATTERNS, REFUSED, SCHEMAS, format_of, outputs
+from tests.parts.hostile_forms import (
+    EITHER,
+    GRAMMARS,
+    OTHERS,
+    PATTERNS,
+    REFUSED,
+    SCHEMAS,
+    TAKEN,
+    format_of,
+    outputs,
+)
 
 SAID = [{"role": "user", "content": "x"}]
 
 VALIDATORS: dict[str, dict[str, Any]] = {
     # One violation of each of vLLM's own, which raise while a body is parsed.
-    "no tools": {"tools": []},
-    "auto without tools": {"tool_choice": "auto"},
     "required without tools": {"tool_choice": "required"},
     "a tool that is not there": {
         "tools": [{"type": "function", "function": {"name": "f"}}],
@@ -164,10 +172,22 @@ BOUNDS: dict[str, dict[str, Any]] = {
     "watermark": {"watermarking": True},
 }
 
+
+def call_of(schema: Any) -> dict[str, Any]:
+    """A tool that takes this, and must be called."""
+    parameters = {"type": "object", "properties": {"x": schema}}
+    tool = {"type": "function", "function": {"name": "f", "parameters": parameters}}
+    return {"tools": [tool], "tool_choice": "required"}
+
+
 CASES: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
     **{f"validator: {name}": (body, REFUSED) for name, body in VALIDATORS.items()},
     **{f"bound: {name}": (body, REFUSED) for name, body in BOUNDS.items()},
     **{f"schema: {name}": (format_of(schema), statuses) for name, (schema, statuses) in SCHEMAS.items()},
+    # Of a call that must be made: the schema stands deeper in the constraint, which may be over a bound by that.
+    **{f"tool: {name}": (call_of(schema), EITHER) for name, (schema, _) in SCHEMAS.items()},
+    "other: no tools": ({"tools": []}, TAKEN),
+    "other: auto without tools": ({"tool_choice": "auto"}, TAKEN),
     **{f"regex: {name}": (outputs(regex=text), statuses) for name, (text, statuses) in PATTERNS.items()},
     **{f"grammar: {name}": (outputs(grammar=text), statuses) for name, (text, statuses) in GRAMMARS.items()},
     **{f"other: {name}": case for name, case in OTHERS.items()},

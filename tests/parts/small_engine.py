@@ -15,6 +15,7 @@ from idiolect_server.admission import Capacity
 from idiolect_server.engine import chat_request
 from idiolect_server.engine.base import Adapter, ChatApi, Chunk, Sampling
 from idiolect_server.engine.conversation import Conversations
+from idiolect_server.engine.protocol import completion_request, message_request, response_request
 from idiolect_server.errors import EngineDead, GenerationFailed, PromptTooLong
 from idiolect_server.prompt import Placed, UserTokens
 
@@ -96,7 +97,7 @@ class SmallEngine:
         self.adapters.remove(adapter)
 
     def chat_api(self, layout: Layout, model_name: str, adapter: Adapter | None) -> ChatApi:
-        return _Chat(self, layout, adapter)
+        return _Chat(self, layout, model_name, adapter)
 
     async def beat(self) -> None:
         await self.goes_on.wait()
@@ -123,15 +124,38 @@ class SmallEngine:
 class _Chat:
     """As much of the OpenAI protocol as has to do with time. The protocol itself is vLLM's, and is tested on vLLM."""
 
-    def __init__(self, engine: SmallEngine, layout: Layout, adapter: Adapter | None) -> None:
-        self._engine, self._layout, self._adapter = engine, layout, adapter
+    def __init__(self, engine: SmallEngine, layout: Layout, name: str, adapter: Adapter | None) -> None:
+        self._engine, self._layout, self._name, self._adapter = engine, layout, name, adapter
 
-    async def chat(self, body: dict[str, Any], user_tokens: UserTokens, profile: str | None = None) -> Any:
+    async def chat(self, body: dict[str, Any], user_tokens: UserTokens | None, profile: str | None = None) -> Any:
         asked = chat_request.read(body)
         messages = [{"role": message.role, "content": "\n".join(message.texts)} for message in asked.messages]
-        placed = await self._engine.conversations.place(messages, self._layout, user_tokens)
-        chunks = self._engine.generate(placed, Sampling(), "chat", adapter=self._adapter, stream=bool(asked.stream))
-        if asked.stream:
+        return await self._said(await self._engine.conversations.place(messages, self._layout, user_tokens), body)
+
+    async def complete(self, body: dict[str, Any], user_tokens: UserTokens | None, profile: str | None = None) -> Any:
+        return await self._about(completion_request.read(body).texts, body, user_tokens)
+
+    async def respond(self, body: dict[str, Any], user_tokens: UserTokens | None, profile: str | None = None) -> Any:
+        return await self._about(response_request.read(body).texts, body, user_tokens)
+
+    async def message(self, body: dict[str, Any], user_tokens: UserTokens | None, profile: str | None = None) -> Any:
+        return await self._about(message_request.read(body).texts, body, user_tokens)
+
+    async def count(self, body: dict[str, Any], user_tokens: UserTokens | None, profile: str | None = None) -> Any:
+        placed = await self._placed(message_request.read_count(body).texts, user_tokens)
+        return 200, {"input_tokens": placed.n_tokens}
+
+    async def _placed(self, texts: list[str], user_tokens: UserTokens | None) -> Placed:
+        said = [{"role": "user", "content": "\n".join(texts)}]
+        return await self._engine.conversations.place(said, self._layout, user_tokens)
+
+    async def _about(self, texts: list[str], body: dict[str, Any], user_tokens: UserTokens | None) -> Any:
+        return await self._said(await self._placed(texts, user_tokens), body)
+
+    async def _said(self, placed: Placed, body: dict[str, Any]) -> Any:
+        streams = bool(body.get("stream"))
+        chunks = self._engine.generate(placed, Sampling(), "chat", adapter=self._adapter, stream=streams)
+        if streams:
             return 200, _lines(chunks)
         (whole,) = [chunk async for chunk in chunks]
         message = {"role": "assistant", "content": whole.text}
@@ -141,7 +165,7 @@ class _Chat:
         return 200, {**answer, "choices": [choice]}
 
     async def models(self) -> dict[str, Any]:
-        return {"object": "list", "data": [{"id": "small", "object": "model", "root": "small"}]}
+        return {"object": "list", "data": [{"id": self._name, "object": "model", "root": self._name}]}
 
 
 async def _lines(chunks: AsyncGenerator[Chunk, None]) -> AsyncGenerator[str, None]:

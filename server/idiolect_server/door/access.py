@@ -16,8 +16,11 @@ from idiolect_server.door.dialect import answer
 from idiolect_server.door.keys import digest
 from idiolect_server.errors import BodyTooLarge, Unauthorized, UnknownHost
 
-OPEN_PREFIX = "/health/"
-LONG_PATHS = ("/generate", "/v1/chat/completions")
+OPEN_PREFIX = "/health"
+LONG_PATHS = {
+    *("/generate", "/tokenize", "/detokenize"),
+    *("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages", "/v1/messages/count_tokens"),
+}
 """Whose bodies hold whole conversations."""
 SHORT_BODY_BYTES = 64 << 10
 """Of all other routes: votes, profiles."""
@@ -40,7 +43,7 @@ class Access:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
-        headers, is_open = Headers(scope=scope), scope["path"].startswith(OPEN_PREFIX)
+        headers, is_open = Headers(scope=scope), f"{scope['path']}/".startswith(f"{OPEN_PREFIX}/")
         if not self._key_digests:
             if not all(LOOPBACK.fullmatch(host) for host in headers.getlist("host")):
                 return await _refuse(UnknownHost("this server has no such name"), scope, receive, send)
@@ -59,6 +62,8 @@ class Access:
 
     def _knows(self, headers: Headers) -> bool:
         scheme, _, key = headers.get("authorization", "").partition(" ")
+        if not scheme:
+            scheme, key = "bearer", headers.get("x-api-key", "")  # as Anthropic's clients send it
         presented = digest(key.strip())
         # All are compared, so that the time taken does not tell which one was close.
         matches = [hmac.compare_digest(presented, known) for known in self._key_digests]

@@ -18,6 +18,7 @@ SETTINGS = {
     "gpu_memory_utilization": "IDIOLECT_GPU_MEMORY",
     "kv_cache_dtype": "IDIOLECT_KV_CACHE_DTYPE",
     "quantization": "IDIOLECT_QUANTIZATION",
+    "reasoning_parser": "IDIOLECT_REASONING_PARSER",
     "enable_lora": "IDIOLECT_ADAPTER",
     "enable_prompt_embeds": "IDIOLECT_INJECTION",
 }
@@ -36,6 +37,7 @@ OURS = {
     "max_logprobs",
     "model_impl",
     "override_generation_config",
+    "reasoning_parser_plugin",
     "runner",
     "scheduler_cls",
     "scheduling_policy",

@@ -47,6 +47,12 @@ class EngineConfig:
     """vLLM's name of a method, for weights that are quantized when they are loaded."""
     structured_outputs: bool = True
     """Whether callers may say what form a reply must have."""
+    tool_call_parser: str | None = None
+    """vLLM's name of how the model writes calls of tools; not read if None."""
+    reasoning_parser: str | None = None
+    """vLLM's name of how the model writes what it thinks; not told from the reply if None."""
+    chat_template: str | None = None
+    """In place of the tokenizer's own."""
     vllm_args: str = ""
     """Any other engine arguments of vLLM, as for `vllm serve`."""
 
@@ -76,13 +82,32 @@ class Chunk:
     n_cached_tokens: int
 
 
-class ChatApi(Protocol):
-    """The OpenAI protocol over one engine."""
+Answer = tuple[int, dict[str, Any] | AsyncGenerator[str, None]]
+"""Status, and a JSON object or the lines of an event stream."""
 
-    async def chat(
-        self, body: dict[str, Any], user_tokens: UserTokens, profile: str | None = None
-    ) -> tuple[int, dict[str, Any] | AsyncGenerator[str, None]]:
-        """Status and answer: a JSON object, or the lines of an event stream. Raises RequestError."""
+
+class ChatApi(Protocol):
+    """The protocols of OpenAI and Anthropic over one engine, for one name of a model.
+
+    `user_tokens` None is the model without them. Bodies are as callers sent them. All raise RequestError.
+    """
+
+    async def chat(self, body: dict[str, Any], user_tokens: UserTokens | None, profile: str | None = None) -> Answer:
+        """The answer of /v1/chat/completions."""
+
+    async def complete(
+        self, body: dict[str, Any], user_tokens: UserTokens | None, profile: str | None = None
+    ) -> Answer:
+        """That of /v1/completions."""
+
+    async def respond(self, body: dict[str, Any], user_tokens: UserTokens | None, profile: str | None = None) -> Answer:
+        """That of /v1/responses."""
+
+    async def message(self, body: dict[str, Any], user_tokens: UserTokens | None, profile: str | None = None) -> Answer:
+        """That of /v1/messages."""
+
+    async def count(self, body: dict[str, Any], user_tokens: UserTokens | None, profile: str | None = None) -> Answer:
+        """That of /v1/messages/count_tokens."""
 
     async def models(self) -> dict[str, Any]:
         """The answer of /v1/models."""

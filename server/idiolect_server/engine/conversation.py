@@ -34,7 +34,7 @@ class Conversations:
     """
 
     def __init__(self, tokenizer: Any, max_model_len: int) -> None:
-        self._tokenizer = tokenizer
+        self._tokenizer, self.max_model_len = tokenizer, max_model_len
         self._ruler = Ruler(tokenizer, max_model_len)
         self._marks = end_marks(tokenizer)
         self._short, self._long = (_Lane(tokenizer, name) for name in ("tokenizer", "tokenizer-long"))
@@ -57,14 +57,19 @@ class Conversations:
         return Placed(*found, user_tokens)
 
     async def whole(
-        self, ids: Sequence[int], text: str | None, messages: Sequence[Mapping[str, Any]], layout: Layout
+        self,
+        ids: Sequence[int],
+        text: str | None,
+        messages: Sequence[Mapping[str, Any]],
+        layout: Layout,
+        tools: str = "",
     ) -> tuple[Sequence[int], int]:
         """Token ids of a conversation that was rendered and encoded elsewhere, and how many stand before user tokens.
 
-        The ids are the given ones, unless marks in the messages were cut. `text` None is what the ids say. Raises
-        LayoutError.
+        The ids are the given ones, unless marks in the messages, or in `tools`, were cut. `text` None is what the ids
+        say. Raises LayoutError.
         """
-        if not has_cut(messages):
+        if not has_cut(messages) and CUT not in tools:
             return ids, await self.offset(ids, text, messages, layout)
         return await self._lane(len(ids) if text is None else len(text)).do(_cut, ids, text, messages, layout)
 
@@ -79,6 +84,20 @@ class Conversations:
         lane = self._lane(len(ids) if text is None else len(text))
         known = None if text is None else known_offset(ids, text, messages, layout, lane.tokenizer)
         return await lane.do(_offset, ids, text, messages, layout) if known is None else known
+
+    async def raw(self, ids: Sequence[int], text: str | None, layout: Layout) -> tuple[Sequence[int], int]:
+        """As `whole`, of a prompt that no template wrote: before what opens its first user turn, else at its start."""
+        lane = self._lane(len(ids) if text is None else len(text))
+        return ids, await lane.do(_raw_offset, ids, text, layout)
+
+    async def encode(self, text: str, special: bool) -> list[int]:
+        """Token ids of a text; `special` adds those that the tokenizer begins and ends a text with."""
+        await self.measure([text])
+        return await self._where(len(text), _encode, text, special)
+
+    async def decode(self, ids: Sequence[int]) -> str:
+        """What token ids of the vocabulary say, special tokens too."""
+        return await self._where(len(ids), _decode, ids)
 
     async def scored(self, reply: str, layout: Layout) -> list[int]:
         """The token ids of a reply that its margins are of. Raises RequestError when it is only the mark of an end."""
@@ -139,6 +158,8 @@ def _cut(
 ) -> tuple[Sequence[int], int]:
     """Raises LayoutError when the cuts are not in the text: what is said would be taken for the template's."""
     text = tokenizer.decode(ids) if text is None else text
+    if CUT not in text and not has_cut(messages):  # a tool's, which this template does not write out
+        return ids, offset(ids, text, messages, layout, tokenizer)
     if CUT not in text:
         raise LayoutError("a message holds marks of the chat template, which this tokenizer cannot tell from text")
     return place_text(text, messages, layout, tokenizer)
@@ -146,3 +167,17 @@ def _cut(
 
 def _offset(ids: Sequence[int], text: str | None, messages: Any, layout: Layout, tokenizer: Any) -> int:
     return offset(ids, tokenizer.decode(ids) if text is None else text, messages, layout, tokenizer)
+
+
+def _raw_offset(ids: Sequence[int], text: str | None, layout: Layout, tokenizer: Any) -> int:
+    text = tokenizer.decode(ids) if text is None else text
+    opens = layout.opening is not None and layout.opening in text
+    return offset(ids, text, [{"role": "user"}] if opens else [], layout, tokenizer)
+
+
+def _encode(text: str, special: bool, tokenizer: Any) -> list[int]:
+    return list(tokenizer(text, add_special_tokens=special)["input_ids"])
+
+
+def _decode(ids: Sequence[int], tokenizer: Any) -> str:
+    return str(tokenizer.decode(list(ids)))

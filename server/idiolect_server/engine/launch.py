@@ -15,6 +15,7 @@ from vllm.config.structured_outputs import StructuredOutputsConfig
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.model_executor.layers.quantization import QuantizationMethods
 from vllm.platforms import current_platform
+from vllm.reasoning import ReasoningParserManager
 from vllm.triton_utils import HAS_TRITON
 from vllm.usage.usage_lib import UsageContext
 from vllm.utils.ompmultiprocessing import OMPProcessManager
@@ -24,6 +25,7 @@ from vllm.v1.executor.uniproc_executor import UniProcExecutor
 from idiolect_server.engine.arguments import passed_on
 from idiolect_server.engine.base import EngineConfig
 from idiolect_server.engine.injection import build_injection
+from idiolect_server.engine.protocol.json_calls import known_parsers
 from idiolect_server.errors import SettingsError
 
 FEW_CORES = 2
@@ -59,6 +61,8 @@ def engine_args(config: EngineConfig) -> AsyncEngineArgs:
         os.environ.setdefault(name, value)
     _check("kv_cache_dtype", config.kv_cache_dtype, get_args(CacheDType))
     _check("quantization", config.quantization, get_args(QuantizationMethods))
+    _check("tool_call_parser", config.tool_call_parser, known_parsers())
+    _check("reasoning_parser", config.reasoning_parser, ReasoningParserManager.list_registered())
     if is_cpu():
         os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GiB: 20,000 tokens of the demo model
         if len(os.sched_getaffinity(0)) <= FEW_CORES:
@@ -82,7 +86,7 @@ def engine_args(config: EngineConfig) -> AsyncEngineArgs:
         # vLLM's kernels for quantized weights want what the weights were quantized from, also on a CPU.
         dtype=config.dtype or ("float32" if is_cpu() and not hasattr(model, "quantization_config") else "auto"),
         generation_config="vllm",  # no sampling defaults (such as penalties) from the model's own files
-        disable_log_stats=True,
+        disable_log_stats=False,  # /metrics has them
         scheduling_policy="priority",
         # The scheduler's process computes the model itself. On a CPU vLLM would start a worker for that, which spins on
         # the cores that compute while it waits. By the name "uni" vLLM refuses it there, since OpenMP is set up for
@@ -90,7 +94,11 @@ def engine_args(config: EngineConfig) -> AsyncEngineArgs:
         distributed_executor_backend=UniProcExecutor if is_cpu() else None,
         # Others, which vLLM falls back to, write repetitions out in the server's own process. What xgrammar does not
         # take is refused.
-        structured_outputs_config=StructuredOutputsConfig(backend="xgrammar"),
+        structured_outputs_config=StructuredOutputsConfig(
+            # What a reply must look like holds behind what the model thinks.
+            backend="xgrammar",
+            reasoning_parser=config.reasoning_parser or "",
+        ),
         tensor_parallel_size=config.tensor_parallel_size,
         **({} if config.gpu_memory is None or is_cpu() else {"gpu_memory_utilization": config.gpu_memory}),
         **({} if config.kv_cache_dtype is None else {"kv_cache_dtype": config.kv_cache_dtype}),
@@ -157,7 +165,8 @@ def _lora_args(config: EngineConfig, model: Any) -> dict[str, Any]:
         )
     return {
         "enable_lora": True,
-        "max_loras": config.max_adapters,
+        # vLLM's kernels for a CPU take "no adapter", which is -1, for the last place: there it stays empty.
+        "max_loras": config.max_adapters + is_cpu(),
         "max_lora_rank": _lora_rank(config),
         "lora_target_modules": list(_peft(config)["target_modules"]),
     }

@@ -1,37 +1,35 @@
-"""The OpenAI protocol: vLLM's own serving layer, with user tokens put into each rendered prompt.
+"""The protocols of OpenAI and Anthropic: vLLM's own serving layer, with user tokens put into each rendered prompt.
 
-What vLLM does for /v1/chat/completions stays vLLM's (structured output, logprobs, streaming). Two steps are ours: a
-request is read, bounded and measured before vLLM sees any of it (`chat_request.py`, `structured/`), and between
-rendering and generating, the prompt gets the tokens of `user`.
+What vLLM does for them stays vLLM's (tools, structured output, logprobs, streaming). Ours are three steps, the same for
+every protocol. A request is read, bounded and measured before vLLM sees any of it (`chat_request.py`, and the others in
+`protocol`). When it is rendered, the prompt gets the tokens of the user, and what the reply must look like is tried
+(`protocol/rendering.py`). And the engine that vLLM's layer generates with is the bundle's (`protocol/replying.py`).
 """
 
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import aclosing
-from contextvars import ContextVar
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AsyncExitStack, aclosing
 from typing import Any
 
 from pydantic import ValidationError
-from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest, ChatCompletionResponse
-from vllm.entrypoints.openai.chat_completion.serving import OpenAIServingChat
-from vllm.entrypoints.openai.models.protocol import BaseModelPath
-from vllm.entrypoints.openai.models.serving import OpenAIServingModels
+from vllm.entrypoints.anthropic.protocol import AnthropicCountTokensResponse, AnthropicMessagesResponse
 from vllm.entrypoints.serve.engine.protocol import ErrorResponse
 from vllm.entrypoints.serve.exception_handling.error_response import create_error_response
 from vllm.lora.request import LoRARequest
-from vllm.outputs import RequestOutput
-from vllm.renderers.online_renderer import OnlineRenderer
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
 from idiolect.errors import IdiolectError
 from idiolect.prompt.chat import stop_ids
 from idiolect.prompt.layout import Layout
-from idiolect.prompt.marks import said
-from idiolect.prompt.profile import with_profile
-from idiolect.text import printable
 from idiolect_server.engine import chat_request
+from idiolect_server.engine.base import Answer, EngineConfig
 from idiolect_server.engine.conversation import Conversations
-from idiolect_server.engine.structured.constraint import Constraint, constraint
+from idiolect_server.engine.protocol import completion_request, message_request, response_request
+from idiolect_server.engine.protocol.layer import Layer, parsers, template
+from idiolect_server.engine.protocol.rendering import PersonalRenderer
+from idiolect_server.engine.protocol.replying import ReplyingEngine
+from idiolect_server.engine.protocol.turn import Turn, current
+from idiolect_server.engine.structured.constraint import constraint
 from idiolect_server.engine.structured.nursery import Nursery
 from idiolect_server.errors import (
     ConstraintRefused,
@@ -45,19 +43,18 @@ from idiolect_server.errors import (
 )
 from idiolect_server.prompt import Placed, UserTokens
 
-TOO_LONG = {"input_text", "input_tokens"}
+TOO_LONG = {"input_text", "input_tokens", "input"}
 """What vLLM says is wrong with prompts that are longer than the model takes."""
 
-FAILED = 'data: {"error"'
+ANTHROPIC = (AnthropicMessagesResponse, AnthropicCountTokensResponse)
+"""Whose clients know no null."""
 
-Outputs = AsyncGenerator[RequestOutput, None]
-
-_user_tokens: ContextVar[UserTokens | None] = ContextVar("user_tokens", default=None)
-"""The user tokens of the request being rendered: vLLM's call chain has no argument for them."""
+FAILED = ('data: {"error"', "event: error\n")
+"""How the protocols tell of an error in a stream."""
 
 
 class OpenAI:
-    """vLLM's OpenAI layer over one engine."""
+    """vLLM's layer over one engine, for one name of a model."""
 
     def __init__(
         self,
@@ -68,41 +65,78 @@ class OpenAI:
         name: str,
         lora_request: LoRARequest | None,
         nursery: Nursery | None,
+        config: EngineConfig,
     ) -> None:
-        """Without a nursery, structured outputs are refused."""
-        models = OpenAIServingModels(llm, [BaseModelPath(name=name, model_path=name)])
-        renderer = OnlineRenderer(
-            model_config=llm.model_config,
-            renderer=llm.renderer,
-            request_logger=None,
-            chat_template=None,
-            chat_template_content_format="string",
+        """Without a nursery, structured outputs are refused. Raises SettingsError when a parser does not fit."""
+        self._llm, self._conversations, self._nursery = llm, conversations, nursery
+        self._calls_are_read = config.tool_call_parser is not None
+        renderer = PersonalRenderer(
+            llm.model_config, llm.renderer, request_logger=None, **parsers(config), **template(config)
         )
-        self._llm, self._models, self._conversations, self._nursery = llm, models, conversations, nursery
-        self._chat = _PersonalChat(
-            llm,
-            models,
-            "assistant",
-            online_renderer=renderer,
-            request_logger=None,
-            chat_template=None,
-            chat_template_content_format="string",
-            enable_prompt_tokens_details=True,
-        )
-        self._chat.engine_input, self._chat.layout, self._chat.lora_request = engine_input, layout, lora_request
-        self._chat.conversations = conversations
-        self._ends = stop_ids(layout.end_id, llm.renderer.tokenizer)
+        renderer.conversations, renderer.layout, renderer.engine_input = conversations, layout, engine_input
+        renderer.nursery, renderer.end_ids = nursery, stop_ids(layout.end_id, llm.renderer.tokenizer)
+        self._layer = Layer(ReplyingEngine(llm, lora_request), renderer, name, config)
 
-    async def chat(
-        self, body: dict[str, Any], user_tokens: UserTokens, profile: str | None = None
-    ) -> tuple[int, dict[str, Any] | AsyncGenerator[str, None]]:
+    async def chat(self, body: dict[str, Any], user_tokens: UserTokens | None, profile: str | None = None) -> Answer:
         """Raises RequestError, also for a body that is none of the protocol, EngineDead, GenerationFailed."""
         asked = chat_request.read(body)
-        await self._conversations.measure(asked.texts)
-        bound = await self._constraint(asked)
-        token = _user_tokens.set(user_tokens)
+        turn = await self._begun(asked, Turn(user_tokens, profile))
+        return await self._answer(turn, self._layer.chat, asked.passed(**_form(turn)))
+
+    async def complete(
+        self, body: dict[str, Any], user_tokens: UserTokens | None, profile: str | None = None
+    ) -> Answer:
+        """As `chat`, of raw prompts, in which no profile has a place."""
+        asked = completion_request.read(body)
+        for text in asked.texts:
+            await self._conversations.measure([text])
+        if asked.n_ids >= self._conversations.max_model_len:
+            raise PromptTooLong(f"the prompt has {asked.n_ids} tokens, more than the model takes with the reply")
+        turn = await self._begun(asked, Turn(user_tokens), measures=False)
+        return await self._answer(turn, self._layer.complete, asked.passed(**_form(turn)))
+
+    async def respond(self, body: dict[str, Any], user_tokens: UserTokens | None, profile: str | None = None) -> Answer:
+        """As `chat`, in the words of responses."""
+        asked = response_request.read(body)
+        turn = await self._begun(asked, Turn(user_tokens, profile))
+        return await self._answer(turn, self._layer.respond, asked.passed(**_form(turn)))
+
+    async def message(self, body: dict[str, Any], user_tokens: UserTokens | None, profile: str | None = None) -> Answer:
+        """As `chat`, in Anthropic's words."""
+        asked = message_request.read(body)
+        turn = await self._begun(asked, Turn(user_tokens, profile, asked.frequency_penalty))
+        return await self._answer(turn, self._layer.message, asked.passed(self._layer.name))
+
+    async def count(self, body: dict[str, Any], user_tokens: UserTokens | None, profile: str | None = None) -> Answer:
+        """How many tokens the prompt of such a message has, the user's included."""
+        asked = message_request.read_count(body)
+        turn = await self._begun(asked, Turn(user_tokens, profile))
+        return await self._answer(turn, self._layer.count, asked.passed(self._layer.name))
+
+    async def _begun(self, asked: Any, turn: Turn, measures: bool = True) -> Turn:
+        """A request that has been read, measured, and whose constraint is within its bounds.
+
+        Raises PromptTooLong, ConstraintRefused, RequestError.
+        """
+        if getattr(asked, "leaves_it_to_the_model", False) and not self._calls_are_read:
+            raise RequestError(
+                "tools are given, and whether to call one is left to the model: how it writes calls is not set up",
+                hint="set IDIOLECT_TOOL_CALL_PARSER, or send tool_choice: required, a tool's name, or none",
+            )
+        if measures:
+            await self._conversations.measure(asked.texts)
+        turn.bound = constraint(asked.response_format, getattr(asked, "structured_outputs", None))
+        if turn.bound is not None and self._nursery is None:
+            raise ConstraintRefused("structured outputs are off", hint="IDIOLECT_STRUCTURED_OUTPUTS turns them on")
+        return turn
+
+    async def _answer(
+        self, turn: Turn, work: Callable[[dict[str, Any]], Awaitable[Any]], body: dict[str, Any]
+    ) -> Answer:
+        """What vLLM's layer makes of a request, and its errors as ours."""
+        token = current.set(turn)
         try:
-            answer = await self._chat.create_chat_completion(self._request(asked, bound, profile))
+            answer = await work(body)
         except IdiolectError:
             raise
         except EngineDeadError as error:
@@ -110,43 +144,25 @@ class OpenAI:
         except ValidationError as error:
             raise _invalid(error) from None
         except Exception as error:  # vLLM maps its own errors, and a bad request may raise any of many
-            answer = create_error_response(error)
+            raise self._error(turn.failure or error, turn) from error
         finally:
-            _user_tokens.reset(token)
+            current.reset(token)
         if isinstance(answer, ErrorResponse):
-            raise self._error(answer, bound)
-        if isinstance(answer, ChatCompletionResponse):
-            return 200, answer.model_dump()
-        return 200, self._events(answer, bound)
+            raise self._error(turn.failure or answer, turn)
+        if isinstance(answer, AsyncGenerator):
+            return 200, self._events(answer, turn)
+        return 200, answer.model_dump(mode="json", by_alias=True, exclude_none=isinstance(answer, ANTHROPIC))
 
-    async def _constraint(self, asked: chat_request.ChatRequest) -> Constraint | None:
-        """What the reply must look like, tried. Raises ConstraintRefused."""
-        bound = constraint(asked.response_format, asked.structured_outputs)
-        if bound is not None:
-            if self._nursery is None:
-                raise ConstraintRefused("structured outputs are off", hint="IDIOLECT_STRUCTURED_OUTPUTS turns them on")
-            await self._nursery.check(bound)
-        return bound
-
-    def _request(
-        self, asked: chat_request.ChatRequest, bound: Constraint | None, profile: str | None
-    ) -> ChatCompletionRequest:
-        """vLLM's. Raises what vLLM's validators raise."""
-        changes: dict[str, Any] = {"stop_token_ids": [*(asked.stop_token_ids or ()), *self._ends]}
-        if bound is not None:
-            changes["structured_outputs"] = {bound.kind: bound.text}
-        passed = asked.passed(**changes)
-        if profile is not None:
-            passed["messages"] = with_profile([_flat(message) for message in passed["messages"]], profile)
-        if not self._chat.layout.special_texts:
-            passed["messages"] = said(passed["messages"], self._chat.renderer.tokenizer)
-        return ChatCompletionRequest.model_validate(passed)
-
-    def _error(self, answer: ErrorResponse, bound: Constraint | None) -> IdiolectError:
-        """vLLM's error as ours, so that both APIs answer alike."""
+    def _error(self, failure: Any, turn: Turn) -> IdiolectError:
+        """vLLM's error as ours, so that all protocols answer alike."""
+        if isinstance(failure, IdiolectError):
+            return failure
+        if isinstance(failure, EngineDeadError) or self._llm.errored:
+            return EngineDead("the engine has stopped")
+        answer = failure if isinstance(failure, ErrorResponse) else create_error_response(failure)
         status, message = int(answer.error.code), answer.error.message
-        if status >= 500 and bound is not None and self._nursery is not None:
-            self._nursery.condemn(bound)
+        if status >= 500 and turn.bound is not None and self._nursery is not None:
+            self._nursery.condemn(turn.bound)
             return ConstraintRefused("the structured output is refused: it takes too long per token")
         if status >= 500:
             return GenerationFailed(f"the engine failed this request: {message}")
@@ -155,80 +171,43 @@ class OpenAI:
         param = answer.error.param
         return PromptTooLong(message[:500]) if param in TOO_LONG else RequestError(message[:500], param=param)
 
-    async def _events(self, lines: AsyncGenerator[str, None], bound: Constraint | None) -> AsyncGenerator[str, None]:
+    async def _events(self, lines: AsyncGenerator[str, None], turn: Turn) -> AsyncGenerator[str, None]:
         """vLLM's stream. Raises in our words what vLLM tells in the middle of it in words of its own."""
-        async with aclosing(lines):
-            async for line in lines:
-                if line.startswith(FAILED):
-                    if self._llm.errored:
-                        raise EngineDead("the engine has stopped")
-                    raise self._error(ErrorResponse.model_validate_json(line.removeprefix("data: ")), bound)
-                yield line
+        current.set(turn)  # one task reads it, another one than the request was rendered in
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(_leave, turn)
+            await stack.enter_async_context(aclosing(lines))
+            try:
+                async for line in lines:
+                    if turn.failure is not None or line.startswith(FAILED):
+                        break
+                    yield line
+                else:
+                    if turn.failure is None:
+                        return
+            except IdiolectError:
+                raise
+            except Exception as error:
+                raise self._error(turn.failure or error, turn) from error
+        raise self._error(turn.failure or RuntimeError("the stream broke off"), turn)
 
     async def models(self) -> dict[str, Any]:
         """The answer of /v1/models."""
-        listing: dict[str, Any] = (await self._models.show_available_models()).model_dump()
+        listing: dict[str, Any] = (await self._layer.served.show_available_models()).model_dump()
         return listing
 
 
-class _PersonalChat(OpenAIServingChat):  # type: ignore[misc]
-    engine_input: Callable[[Placed], Any]
-    conversations: Conversations
-    layout: Layout
-    lora_request: LoRARequest | None
-
-    async def render_chat_request(self, request: ChatCompletionRequest) -> Any:
-        """vLLM's rendered prompts, each with the current user's tokens in its place."""
-        rendered = await super().render_chat_request(request)
-        if isinstance(rendered, ErrorResponse):
-            return rendered
-        conversation, inputs = rendered
-        return conversation, [await self._place(one, conversation) for one in inputs]
-
-    def chat_completion_stream_generator(
-        self, request: ChatCompletionRequest, result_generator: Outputs, *args: Any, **kwargs: Any
-    ) -> AsyncGenerator[str, None]:
-        """vLLM's, of texts that may come back in a history."""
-        texts = _printable(result_generator)
-        events: AsyncGenerator[str, None] = super().chat_completion_stream_generator(request, texts, *args, **kwargs)
-        return events
-
-    async def chat_completion_full_generator(
-        self, request: ChatCompletionRequest, result_generator: Outputs, *args: Any, **kwargs: Any
-    ) -> Any:
-        """As the stream."""
-        return await super().chat_completion_full_generator(request, _printable(result_generator), *args, **kwargs)
-
-    async def _place(self, rendered: Any, conversation: Sequence[Mapping[str, Any]]) -> Any:
-        ids, text = rendered["prompt_token_ids"], rendered.get("prompt") or None
-        placed = Placed(*await self.conversations.whole(ids, text, conversation, self.layout), _user_tokens.get())
-        if placed.n_tokens >= self.model_config.max_model_len:
-            raise PromptTooLong(f"the prompt has {placed.n_tokens} tokens, more than the model takes with the reply")
-        # Equal salts keep sharing; a caller's own salt still isolates what the caller wants isolated.
-        salted = {"cache_salt": rendered["cache_salt"]} if rendered.get("cache_salt") else {}
-        return {**self.engine_input(placed), **salted}
-
-    def _maybe_get_adapters(self, request: Any, supports_default_mm_loras: bool = False) -> Any:
-        """Every request is served with the bundle's adapter, under the base model's name."""
-        return self.lora_request
+async def _leave(turn: Turn) -> None:
+    for reply in turn.replies:
+        await reply.aclose()
 
 
-async def _printable(outputs: Outputs) -> Outputs:
-    """What the model writes, without control characters, before vLLM makes content, reasoning and tool calls of it."""
-    async with aclosing(outputs):
-        async for output in outputs:
-            for completion in output.outputs:
-                completion.text = printable(completion.text)
-            yield output
+def _form(turn: Turn) -> dict[str, Any]:
+    """A constraint as vLLM's requests take it."""
+    return {} if turn.bound is None else {"structured_outputs": {turn.bound.kind: turn.bound.text}}
 
 
 def _invalid(error: ValidationError) -> RequestError:
     """What vLLM's own types say is wrong, without the names of these types."""
     problems = error.errors(include_input=False, include_url=False)
     return RequestError(first_problem(problems), param=first_place(problems) or None)
-
-
-def _flat(message: Any) -> Any:
-    """The message with text parts joined, as vLLM would join them."""
-    parts = message["content"] if isinstance(message.get("content"), list) else None
-    return message if parts is None else {**message, "content": "\n".join(part["text"] for part in parts)}

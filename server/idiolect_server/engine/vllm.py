@@ -41,6 +41,8 @@ class VllmEngine:
         self._injection = build_injection(config.injection)
         self._dtype: torch.dtype = llm.model_config.dtype
         self.tokenizer = llm.renderer.tokenizer
+        if config.chat_template is not None:
+            self.tokenizer.chat_template = config.chat_template  # every prompt of ours is rendered by it, too
         self.max_model_len: int = llm.model_config.max_model_len
         self.conversations = Conversations(self.tokenizer, self.max_model_len)
         self._nursery = (
@@ -141,7 +143,14 @@ class VllmEngine:
 
     def chat_api(self, layout: Layout, model_name: str, adapter: Adapter | None) -> OpenAI:
         return OpenAI(
-            self.llm, self.engine_input, self.conversations, layout, model_name, lora_request(adapter), self._nursery
+            self.llm,
+            self.engine_input,
+            self.conversations,
+            layout,
+            model_name,
+            lora_request(adapter),
+            self._nursery,
+            self.config,
         )
 
     async def beat(self) -> None:

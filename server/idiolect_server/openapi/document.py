@@ -11,13 +11,20 @@ from idiolect_server.openapi import chat, refusals
 
 DESCRIPTION = "Replies in the way that each user prefers. Requests are strict: what is not described is refused."
 KEY = "key"
-BODIES = {"/v1/chat/completions": chat.REQUEST}
+BODIES = {
+    "/v1/chat/completions": chat.REQUEST,
+    "/v1/completions": "CompletionRequest",
+    "/v1/responses": "ResponseRequest",
+    "/v1/messages": "MessageRequest",
+    "/v1/messages/count_tokens": "CountRequest",
+}
 """Routes that read their body themselves."""
 TAGS = {
     "replies": "What the model writes.",
     "votes": "Which of two replies a user prefers.",
     "users": "What is known of a user, and how it is taken back.",
     "OpenAI": "The OpenAI API.",
+    "Anthropic": "The Anthropic API.",
     "server": "What is served, and how it goes.",
 }
 

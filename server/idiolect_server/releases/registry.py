@@ -11,6 +11,7 @@ from idiolect_server.admission import Admission
 from idiolect_server.ending import end
 from idiolect_server.engine.base import Adapter, Engine
 from idiolect_server.errors import BundleServed, StoreError
+from idiolect_server.releases.names import names
 from idiolect_server.releases.probe import check_widths, probe
 from idiolect_server.releases.release import Release
 from idiolect_server.store.codes import CodeTable
@@ -98,7 +99,7 @@ class Releases:
             adapter,
             Personalizer(bundle, self._store, learner, self.cache),
             learner,
-            self._engine.chat_api(bundle.manifest.layout, bundle.manifest.base_model.name, adapter),
+            names(self._engine, bundle, adapter),
         )
         tasks = [loading or asyncio.create_task(load_codes(self._store, bundle), name=f"load-codes-{bundle_id}")]
         await asyncio.wait(tasks, timeout=LOAD_WAIT_S)

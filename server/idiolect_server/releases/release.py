@@ -1,10 +1,13 @@
 """Everything that belongs to one bundle being served. Built once, never changed, given up as a whole."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from idiolect.bundle import Bundle
 from idiolect.prompt.layout import Layout
-from idiolect_server.engine.base import Adapter, ChatApi
+from idiolect_server.engine.base import Adapter
+from idiolect_server.errors import UnknownModel
+from idiolect_server.releases.names import Named
 from idiolect_server.users.learner import Learner
 from idiolect_server.users.personalizer import Personalizer
 
@@ -18,7 +21,18 @@ class Release:
     """None when the engine's own weights are the bundle's."""
     personalizer: Personalizer
     learner: Learner
-    chat: ChatApi
+    names: Mapping[str, Named]
+    """What it answers by, its own name first."""
+
+    def named(self, model: object) -> Named:
+        """What `model` asks for; without one the release itself. Raises UnknownModel."""
+        if model is None or model == "":
+            return next(iter(self.names.values()))
+        found = self.names.get(model) if isinstance(model, str) else None
+        if found is None:
+            known = ", ".join(self.names)
+            raise UnknownModel(f"the model {str(model)[:256]!r} is not served", hint=f"these are: {known}")
+        return found
 
     @property
     def bundle_id(self) -> str:

@@ -1,9 +1,9 @@
-"""/v1/chat/completions and /v1/models: the OpenAI API, with `user` honoured."""
+"""/v1/chat/completions, /v1/completions and /v1/models: the OpenAI API, with `user` honoured."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
@@ -11,17 +11,16 @@ from fastapi.responses import JSONResponse
 from idiolect.errors import IdiolectError
 from idiolect.text import is_printable
 from idiolect_server.door.dialect import openai_error
-from idiolect_server.engine.chat_request import MAX_CHOICES
-from idiolect_server.errors import ConstraintRefused, PromptTooLong, RequestError, UnknownModel
+from idiolect_server.engine.protocol.fields import MAX_CHOICES
+from idiolect_server.errors import ConstraintRefused, NotFound, PromptTooLong, RequestError, UnknownModel
 from idiolect_server.giving_back import give_back_after
-from idiolect_server.openapi.chat import COMPLETION, MODELS, ref
+from idiolect_server.openapi.chat import ANSWER, COMPLETION, MODELS, ref
 from idiolect_server.openapi.refusals import REPLY, raises
-from idiolect_server.releases.release import Release
+from idiolect_server.prompt import UserTokens
 from idiolect_server.routes import who as whose
 from idiolect_server.routes.caller import unless_caller_leaves
 from idiolect_server.routes.stream import EventStream, described
 from idiolect_server.serving import leased, serving
-from idiolect_server.users.personalizer import Personalization
 
 router = APIRouter(prefix="/v1", tags=["OpenAI"])
 
@@ -34,9 +33,19 @@ COMPLETED: dict[str, Any] = {
         **described(),
     },
 }
+CONTINUED: dict[str, Any] = {
+    "description": "The continuations, or their chunks as server-sent events, after which `[DONE]` comes.",
+    "content": {"application/json": {"schema": ref(ANSWER)}, **described()},
+}
 STATE_HEADER = "x-idiolect-personalization"
-IN_THE_PROMPT = ("messages", "tools", "documents", "chat_template_kwargs")
-"""Fields of the body whose texts the chat template writes."""
+IN_THE_PROMPT = (
+    *("messages", "tools", "documents", "chat_template_kwargs"),
+    *("prompt", "input", "instructions", "system"),
+)
+"""Fields of a body, of whatever protocol, whose texts stand in the prompt."""
+Told = Callable[[IdiolectError], str]
+Verb = Literal["chat", "complete", "respond", "message", "count"]
+"""A method of ChatApi."""
 
 
 @router.post("/chat/completions", responses={200: COMPLETED})
@@ -47,39 +56,56 @@ async def chat_completions(body: dict[str, Any], http: Request, user: whose.User
     The body is what vLLM takes for one: the OpenAI API, and vLLM's own fields. A stream says `personalization` in its
     first chunk.
     """
+    return await reply(http, body, "chat", _told)
+
+
+@router.post("/completions", responses={200: CONTINUED})
+@raises(*REPLY, UnknownModel, ConstraintRefused)
+async def completions(body: dict[str, Any], http: Request, user: whose.UserHeader = None) -> Response:
+    """The continuation of a raw prompt, in the way that `user` prefers."""
+    return await reply(http, body, "complete", _told)
+
+
+async def reply(http: Request, body: dict[str, Any], verb: Verb, told: Told) -> Response:
+    """The answer to a request of any of these protocols; `told` has an error as the protocol's streams tell of one."""
     release, live = leased(http), serving(http.app)
     live.admission.check()
     deadline = live.admission.deadline()
     user_id = whose.user_of(http, **{field: body.get(field) for field in whose.FIELDS})
+    named = release.named(body.get("model"))
     said = {field: list(_texts(body.get(field))) for field in IN_THE_PROMPT}
     live.engine.conversations.check(*said["messages"])  # before anybody reads a text that cannot fit
     for field, texts in said.items():
         if not all(map(is_printable, texts)):
             raise RequestError(f"{field}: control characters are not allowed", param=field)
-    who = await release.personalizer.find(user_id)
-    if body.get("frequency_penalty") is None:
+    who = await release.personalizer.find(user_id if named.is_personal else None)
+    if body.get("frequency_penalty") is None and named.has_tokens:
         body = {**body, "frequency_penalty": release.frequency_penalty}
     inside = ExitStack()
     inside.enter_context(live.admission.reply(*_size(body, live.engine.max_model_len)))
     give_back_after(http, inside.close)  # a stream goes on when this function has returned
-    answered = await unless_caller_leaves(http, _chat(release, body, who), deadline)
+    user_tokens = who.user_tokens if named.has_tokens else None
+    work = _fitting(getattr(named.chat, verb), body, user_tokens, who.profile)
+    answered = await unless_caller_leaves(http, work, deadline)
     if answered is None:
         return Response(status_code=499)  # nobody is listening any more
     status, answer = answered
     headers = {STATE_HEADER: who.state}
     if isinstance(answer, dict):
         return JSONResponse({**answer, "personalization": whose.told(who)}, status_code=status, headers=headers)
-    return EventStream(http, whose.told_first(answer, who), _told, deadline, headers)
+    return EventStream(http, whose.told_first(answer, who), told, deadline, headers)
 
 
-async def _chat(release: Release, body: dict[str, Any], who: Personalization) -> Any:
-    """Raises what `chat` raises. A stored profile must not cost its user a reply that fits without it."""
+async def _fitting(
+    ask: Callable[..., Awaitable[Any]], body: dict[str, Any], user_tokens: UserTokens | None, profile: str | None
+) -> Any:
+    """Raises what `ask` raises. A stored profile must not cost its user a reply that fits without it."""
     try:
-        return await release.chat.chat(body, who.user_tokens, who.profile)
+        return await ask(body, user_tokens, profile)
     except PromptTooLong:
-        if who.profile is None:
+        if profile is None:
             raise
-        return await release.chat.chat(body, who.user_tokens)
+        return await ask(body, user_tokens)
 
 
 def _told(error: IdiolectError) -> str:
@@ -89,19 +115,34 @@ def _told(error: IdiolectError) -> str:
 
 def _size(body: dict[str, Any], max_model_len: int) -> tuple[int, int, int]:
     """Tokens of the prompt, most tokens of a choice, and choices of a body that vLLM has yet to check: roughly."""
-    asked = body.get("max_completion_tokens"), body.get("max_tokens")
+    asked = body.get("max_completion_tokens"), body.get("max_tokens"), body.get("max_output_tokens")
     max_tokens = next((n for n in asked if isinstance(n, int) and n > 0), max_model_len)
     n_choices = body["n"] if isinstance(body.get("n"), int) and body["n"] > 0 else 1
-    messages = body["messages"] if isinstance(body.get("messages"), list) else []
-    contents = [message.get("content") for message in messages if isinstance(message, dict)]
-    n_characters = sum(len(content) if isinstance(content, str) else len(str(content)) for content in contents)
+    if isinstance(prompts := body.get("prompt"), list) and prompts and not isinstance(prompts[0], int):
+        n_choices *= len(prompts)
+    n_characters = sum(len(text) for field in IN_THE_PROMPT for text in _texts(body.get(field)))
     return min(n_characters // CHARACTERS_A_TOKEN, max_model_len), max_tokens, min(n_choices, MAX_CHOICES)
 
 
 @router.get("/models", responses={200: {"content": {"application/json": {"schema": ref(MODELS)}}}})
 async def models(http: Request) -> JSONResponse:
-    """The one model that is served."""
-    return JSONResponse(await leased(http).chat.models())
+    """The release by each of its names."""
+    return JSONResponse({"object": "list", "data": await _cards(http)})
+
+
+@router.get("/models/{name:path}", responses={200: {"content": {"application/json": {"schema": ref(ANSWER)}}}})
+@raises(NotFound, UnknownModel)
+async def model(name: str, http: Request) -> JSONResponse:
+    """One of them."""
+    if not name:
+        raise NotFound(f"no such path: {http.url.path}")
+    leased(http).named(name)
+    return JSONResponse(next(card for card in await _cards(http) if card["id"] == name))
+
+
+async def _cards(http: Request) -> list[Any]:
+    listings = [await named.chat.models() for named in leased(http).names.values()]
+    return [card for listing in listings for card in listing["data"]]
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -80,11 +80,11 @@ def info(who: Personalization) -> PersonalizationInfo:
 
 
 async def told_first(lines: AsyncGenerator[str, None], who: Personalization) -> AsyncGenerator[str, None]:
-    """The same in the first chunk of a stream of the OpenAI API."""
+    """The same in the first event of a stream, whose name, if it has one, stands before its data."""
     async with aclosing(lines):
         async for line in lines:
-            chunk = json.loads(line.removeprefix("data: "))
-            yield f"data: {json.dumps({**chunk, 'personalization': told(who)})}\n\n"
+            name, _, data = line.partition("data: ")
+            yield f"{name}data: {json.dumps({**json.loads(data), 'personalization': told(who)})}\n\n"
             break
         async for line in lines:
             yield line

@@ -8,13 +8,19 @@ from typing import Any, Literal, cast
 
 from vllm.v1.structured_output.utils import choice_as_grammar, grammar_is_likely_lark
 
-from idiolect_server.engine.structured.pattern import MAX_GRAMMAR_CHARS, TooLarge, grammar_size, pattern_size, rests
+from idiolect_server.engine.structured.pattern import (
+    MAX_GRAMMAR_CHARS,
+    MAX_NESTING,
+    TooLarge,
+    grammar_size,
+    pattern_size,
+    rests,
+)
 from idiolect_server.errors import ConstraintRefused
 
 Kind = Literal["json", "regex", "grammar", "structural_tag"]
 
 MAX_SCHEMA_CHARS = 32_768
-MAX_NESTING = 32
 MAX_VALUES = 4096
 MAX_COUNT = 4096
 """Of minItems, maxLength and the like."""

@@ -4,6 +4,8 @@ import re
 from dataclasses import dataclass, field
 
 MAX_PATTERN_CHARS, MAX_GRAMMAR_CHARS = 2048, 16_384
+MAX_NESTING = 32
+"""Of objects and lists."""
 MAX_RULES = 256
 """Of a grammar."""
 MAX_GROUPS = 16

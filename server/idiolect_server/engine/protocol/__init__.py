@@ -1,0 +1,1 @@
+"""What vLLM's protocols (chat, completions, responses, messages) have in common here: each request is a turn."""
