@@ -74,7 +74,7 @@ def test_a_release_answers_by_three_names(run):
         assert stranger.json()["choices"][0]["message"]["content"] == said[f"{name}:generic"][1]
         for model in ("gpt-4o", f"{name}:other", 7):
             refused = await running.http.post("/v1/chat/completions", json={"messages": SAID, "model": model})
-            assert (refused.status_code, refused.json()["error"]["code"]) == (404, "unknown_model")
+            assert (refused.status_code, refused.json()["error"]["code"]) == (404, "model_not_found")
         assert (await running.http.get("/v1/models/gpt-4o")).status_code == 404
 
     run(check)
@@ -91,7 +91,7 @@ def test_control_characters_are_refused_in_every_protocol(run):
         ]
         for path, body in odd:
             answer = await running.http.post(path, json=body)
-            assert (answer.status_code, answer.json()["error"]["code"]) == (422, "invalid_request"), path
+            assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_request"), path
 
     run(check)
 

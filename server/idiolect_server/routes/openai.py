@@ -19,6 +19,7 @@ from idiolect_server.openapi.refusals import REPLY, raises
 from idiolect_server.prompt import UserTokens
 from idiolect_server.routes import who as whose
 from idiolect_server.routes.caller import unless_caller_leaves
+from idiolect_server.routes.completion import Completion
 from idiolect_server.routes.stream import EventStream, described
 from idiolect_server.serving import leased, serving
 
@@ -89,23 +90,32 @@ async def reply(http: Request, body: dict[str, Any], verb: Verb, told: Told) -> 
     answered = await unless_caller_leaves(http, work, deadline)
     if answered is None:
         return Response(status_code=499)  # nobody is listening any more
-    status, answer = answered
+    (status, answer), profile = answered
     headers = {STATE_HEADER: who.state}
+    kept = None
+    if verb == "chat" and named.is_personal and user_id is not None:
+        kept = Completion(live, who, user_id, body, profile)
     if isinstance(answer, dict):
+        if kept is not None:
+            await kept.whole(answer)
         return JSONResponse({**answer, "personalization": whose.told(who)}, status_code=status, headers=headers)
-    return EventStream(http, whose.told_first(answer, who), told, deadline, headers)
+    lines = answer if kept is None else kept.streamed(answer)
+    return EventStream(http, whose.told_first(lines, who), told, deadline, headers)
 
 
 async def _fitting(
     ask: Callable[..., Awaitable[Any]], body: dict[str, Any], user_tokens: UserTokens | None, profile: str | None
-) -> Any:
-    """Raises what `ask` raises. A stored profile must not cost its user a reply that fits without it."""
+) -> tuple[Any, str | None]:
+    """The answer, and the profile in its prompt: a stored one must not cost its user a reply that fits without it.
+
+    Raises what `ask` raises.
+    """
     try:
-        return await ask(body, user_tokens, profile)
+        return await ask(body, user_tokens, profile), profile
     except PromptTooLong:
         if profile is None:
             raise
-        return await ask(body, user_tokens)
+        return await ask(body, user_tokens), None
 
 
 def _told(error: IdiolectError) -> str:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
 from redis.typing import EncodableT
@@ -62,6 +62,8 @@ class _Generation(TypedDict):
     messages: Annotated[list[_Message], Field(min_length=1)]
     profile: str | None
     text: str
+    choices: NotRequired[list[str]]
+    """Of a chat completion, by index; `text` is the first."""
 
 
 _GENERATION: TypeAdapter[Any] = TypeAdapter(_Generation)
