@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from idiolect.learning import NoQuestion
+from idiolect.learning import NoQuestion, VoteKind
 from idiolect.text import Printable, Text, UserId
 from idiolect.user_model import Kind
 from idiolect_server.users.knowledge import Effect, State
@@ -66,7 +66,7 @@ class GenerateRequest(_Request):
 
 
 class FeedbackRequest(_Request):
-    """POST /feedback: `user_id` preferred `chosen` to `rejected` as the reply to the prompt."""
+    """POST /feedback: `user_id` preferred `chosen` to `rejected` as the reply to the prompt, or judged or edited it."""
 
     user_id: UserId
     chosen: Text | None = None
@@ -80,8 +80,28 @@ class FeedbackRequest(_Request):
     chosen_generation_id: GenerationId | None = None
     rejected_generation_id: GenerationId | None = None
     """Take everything from these two generations, the `candidates` of one request."""
+    reply: Text | None = None
+    """What was judged or changed; that of `generation_id` if absent."""
+    thumb: Literal["up", "down"] | None = None
+    edit: Text | None = None
+    """What the user made of the reply."""
     consent: bool = False
     """The user agrees that the vote may be exported and train a later bundle."""
+
+    @property
+    def kind(self) -> VoteKind:
+        return "thumb" if self.thumb is not None else "comparison" if self.edit is None else "edit"
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        of_two = (self.chosen, self.rejected, self.question_id, self.chosen_generation_id, self.rejected_generation_id)
+        if any(field is not None for field in of_two) + (self.thumb is not None) + (self.edit is not None) > 1:
+            raise ValueError("give one of chosen with rejected, thumb, and edit")
+        if (self.reply is None) != (self.kind == "comparison" or self.generation_id is not None):
+            raise ValueError("give reply with thumb or edit, unless generation_id says what it is")
+        if self.reply is not None and self.reply == self.edit:
+            raise ValueError("edit equals reply")
+        return self
 
     @model_validator(mode="after")
     def _one_prompt(self) -> Self:
@@ -93,6 +113,8 @@ class FeedbackRequest(_Request):
         by_id = self.chosen_generation_id is not None
         if (self.rejected_generation_id is not None) != by_id:
             raise ValueError("chosen_generation_id and rejected_generation_id come together")
+        if self.kind != "comparison":
+            return self
         if any((side is None) != by_id for side in (self.chosen, self.rejected)):
             raise ValueError("give chosen and rejected, unless chosen_generation_id says what they are")
         if not by_id and self.chosen == self.rejected:

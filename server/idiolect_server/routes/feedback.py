@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
 
-from idiolect.bank import pair_id
+from idiolect.bank import NO_REPLY, pair_id
 from idiolect_server import metrics
 from idiolect_server.errors import RequestError, StoreError, UnknownGeneration
 from idiolect_server.releases.release import Release
@@ -30,7 +30,7 @@ async def feedback(
     http: Request,
     idempotency_key: Annotated[str | None, Header(min_length=1, max_length=256)] = None,
 ) -> FeedbackResponse:
-    """Store one comparison. Repeat it with the same Idempotency-Key after any failure: it counts once."""
+    """Store one vote. Repeat it with the same Idempotency-Key after any failure: it counts once."""
     live, release, began = serving(http.app), leased(http), time.perf_counter()
     store = live.store
     pair = "bank" if request.question_id else "organic"
@@ -80,7 +80,7 @@ async def export(
 
 async def _vote(store: Store, release: Release, request: FeedbackRequest) -> dict[str, Any]:
     """The vote to store: the request, with what its ids stand for."""
-    chosen, rejected, profile = request.chosen, request.rejected, None
+    chosen, rejected, profile, reply = request.chosen, request.rejected, None, request.reply
     if request.chosen_generation_id is not None and request.rejected_generation_id is not None:
         generation = await _generation(store, request.user_id, request.chosen_generation_id)
         other = await _generation(store, request.user_id, request.rejected_generation_id)
@@ -97,9 +97,14 @@ async def _vote(store: Store, release: Release, request: FeedbackRequest) -> dic
         messages = [dict(message) for message in question.messages]
     elif request.generation_id is not None:
         generation = await _generation(store, request.user_id, request.generation_id)
-        messages, profile = generation["messages"], generation["profile"]
+        messages, profile, reply = generation["messages"], generation["profile"], generation["text"]
     else:
         messages = as_chat(request.prompt, request.messages)
+    if request.kind != "comparison":
+        if reply in (None, "", request.edit):
+            raise RequestError("the generation's reply is empty, or equals the edit")
+        better = NO_REPLY if request.edit is None else request.edit
+        chosen, rejected = (reply, better) if request.thumb == "up" else (better, reply)
     return {
         "messages": messages,
         "profile": profile,
@@ -108,6 +113,8 @@ async def _vote(store: Store, release: Release, request: FeedbackRequest) -> dic
         "generation_id": request.generation_id or request.chosen_generation_id,
         "bundle_id": release.bundle_id,
         "consent": request.consent,
+        # Not of a comparison: a request is the same vote, under its idempotency key, as before there were others.
+        **({} if request.kind == "comparison" else {"kind": request.kind}),
     }
 
 
