@@ -1,9 +1,10 @@
-"""make weak-votes (C5): what thumbs and edits tell of a stranger, and how much they should count beside comparisons.
+"""make weak-votes (M7): what thumbs and edits tell of a stranger, and how much they should count beside comparisons.
 
 Strangers of the eight tastes of the demo bundle give thumbs, edits or comparisons by the rules below, and slip in none,
 a tenth or a quarter of them. They are inferred from the replies' real margins (bench/learning/reply_margins.json), as
-the server infers from pairs that are not in the bank, with each weight of the grid. Weights are chosen by strangers and
-prompts other than those that are reported. Writes docs/results/weak_votes.json and line C5.
+the server infers from pairs that are not in the bank, with each weight of the grid, alone and beside as many
+comparisons. The latter choose the weights, by strangers and prompts other than those that are reported. Writes
+docs/results/weak_votes.json and line M7.
 
     thumb        one reply in any taste: up when it has two of the stranger's three words or all of them
     edit         one reply that is wrong in some word: the same reply with one such word put right
@@ -12,8 +13,7 @@ prompts other than those that are reported. Writes docs/results/weak_votes.json 
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
-from itertools import product
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, get_args
 
 import numpy as np
@@ -28,6 +28,7 @@ from idiolect_training.data.everyday import AXES, TASTES, opposed, shared
 
 COMMAND = "make weak-votes"
 KINDS: tuple[VoteKind, ...] = get_args(VoteKind)
+WEAK = tuple(kind for kind in KINDS if kind != "comparison")
 GRID = (0.25, 0.5, 1.0)
 SLIPS = (0.0, 0.1, 0.25)
 N_ANSWERS = (1, 2, 3, 5, 8, 12, 16, 24)
@@ -73,38 +74,55 @@ def said(kind: VoteKind, margins: Floats, slips: float, seed: int) -> tuple[NDAr
     return tastes, slopes
 
 
-def inferred(bundle: Bundle, slopes: Floats, weight: float) -> Floats:
-    """Belief [U, C] in each cluster after these votes of a weight."""
+def inferred(bundle: Bundle, *votes: tuple[Floats, float]) -> Floats:
+    """Belief [U, C] in each cluster after votes of these slopes [U, N, C] and weights."""
     assert bundle.bank is not None
-    votes = Votes.of(slopes, weights=np.full(slopes.shape[:-1], weight))
-    return bundle.bank.prior(bundle.user_model).infer(votes, bundle.bank.likelihood).code
+    slopes = np.concatenate([slopes for slopes, _ in votes], axis=1)
+    weights = np.concatenate([np.full(slopes.shape[:2], weight) for slopes, weight in votes], axis=1)
+    given = Votes.of(slopes, weights=weights)
+    return bundle.bank.prior(bundle.user_model).infer(given, bundle.bank.likelihood).code
 
 
-def measure(bundle: Bundle, kind: VoteKind, margins: Floats, seeds: Sequence[int]) -> dict[str, Any]:
-    """By weight, slips and number of answers: how often the likeliest taste is the stranger's, how many of its three
-    words are, and what the belief in the stranger's taste is, in nats; by weight and slips the calibration error.
-    """
-    cluster_of = clusters(bundle)
-    taste_of = np.argsort(cluster_of)
+def measure(
+    bundle: Bundle, kind: VoteKind, margins: Floats, seeds: Sequence[int], beside: bool = False
+) -> dict[str, Any]:
+    """By weight and slips what `judge` says of votes of the kind alone, or `beside` as many comparisons."""
     found: dict[str, Any] = {}
-    drawn = {slips: [said(kind, margins, slips, seed) for seed in seeds] for slips in SLIPS}
-    for weight, slips in product(GRID, SLIPS):
-        tastes = np.concatenate([tastes for tastes, _ in drawn[slips]])
-        slopes = np.concatenate([slopes for _, slopes in drawn[slips]])
-        beliefs = {n: inferred(bundle, slopes[:, :n], weight) for n in N_ANSWERS}
-        likeliest = {n: taste_of[belief.argmax(-1)] for n, belief in beliefs.items()}
-        sure = np.concatenate([belief.max(-1) for belief in beliefs.values()])
-        right = np.concatenate([found == tastes for found in likeliest.values()])
-        true = cluster_of[tastes]
-        found.setdefault(f"{weight:g}", {})[f"{slips:g}"] = {
-            "taste": {n: _mean(likeliest[n] == tastes) for n in N_ANSWERS},
-            "words": {n: _mean([_words(a, b) for a, b in zip(likeliest[n], tastes, strict=True)]) for n in N_ANSWERS},
-            "log_belief": {
-                n: _mean(np.log(np.maximum(beliefs[n][np.arange(len(true)), true], 1e-12))) for n in N_ANSWERS
-            },
-            "calibration_error": calibration_error(sure, right),
-        }
+    for slips in SLIPS:
+        tastes, slopes = _together(said(kind, margins, slips, seed) for seed in seeds)
+        _, others = _together(said("comparison", margins, slips, seed + len(seeds)) for seed in seeds)
+        for weight in GRID:
+            beliefs = {
+                n: inferred(bundle, (slopes[:, :n], weight), *[(others[:, :n], 1.0)] * beside) for n in N_ANSWERS
+            }
+            found.setdefault(f"{weight:g}", {})[f"{slips:g}"] = judge(beliefs, tastes, clusters(bundle))
     return found
+
+
+def judge(beliefs: Mapping[int, Floats], tastes: NDArray[np.int64], cluster_of: NDArray[np.int64]) -> dict[str, Any]:
+    """Of beliefs [U, C] by number of answers: how often the likeliest taste is the stranger's, how many of its three
+    words are, and the belief in the stranger's own, in nats; and over all of them the error of calibration.
+    """
+    taste_of, true = np.argsort(cluster_of), cluster_of[tastes]
+    likeliest = {n: taste_of[belief.argmax(-1)] for n, belief in beliefs.items()}
+    sure = np.concatenate([belief.max(-1) for belief in beliefs.values()])
+    right = np.concatenate([found == tastes for found in likeliest.values()])
+    own = {n: np.maximum(belief[np.arange(len(true)), true], 1e-12) for n, belief in beliefs.items()}
+    return {
+        "taste": {n: _mean(found == tastes) for n, found in likeliest.items()},
+        "words": {
+            n: _mean([_words(*pair) for pair in zip(found, tastes, strict=True)]) for n, found in likeliest.items()
+        },
+        "log_belief": {n: _mean(np.log(belief)) for n, belief in own.items()},
+        "calibration_error": calibration_error(sure, right),
+    }
+
+
+def _together(
+    drawn: Iterable[tuple[NDArray[np.int64], Floats]],
+) -> tuple[NDArray[np.int64], Floats]:
+    tastes, slopes = zip(*drawn, strict=True)
+    return np.concatenate(tastes), np.concatenate(slopes)
 
 
 def clusters(bundle: Bundle) -> NDArray[np.int64]:
@@ -122,7 +140,7 @@ def calibration_error(sure: Floats, right: NDArray[np.bool_]) -> float:
 
 
 def likeliest_weight(measured: Mapping[str, Any]) -> float:
-    """Of the grid, that under which strangers' tastes are believed most, over all slips and numbers of answers."""
+    """Of the grid, that under which strangers' own tastes are believed most, over all slips and numbers of answers."""
     return max(
         GRID, key=lambda weight: np.mean([list(one["log_belief"].values()) for one in measured[f"{weight:g}"].values()])
     )
@@ -139,27 +157,31 @@ def _mean(values: Any) -> float:
 def main(n_seeds: int = 3) -> None:
     bundle = Bundle.read(DEMO / "bundle")
     margins = read_margins(bundle.bundle_id)
-    chosen_by = {kind: measure(bundle, kind, margins[::2], range(100, 100 + n_seeds)) for kind in KINDS}
-    chosen = {kind: likeliest_weight(measured) for kind, measured in chosen_by.items()}
-    reported = {kind: measure(bundle, kind, margins[1::2], range(n_seeds)) for kind in KINDS}
+    seeds, others = range(n_seeds), range(100, 100 + n_seeds)
+    choosing = {kind: measure(bundle, kind, margins[::2], others, beside=True) for kind in WEAK}
+    chosen = {kind: likeliest_weight(measured) for kind, measured in choosing.items()}
+    alone = {kind: measure(bundle, kind, margins[1::2], seeds) for kind in KINDS}
+    beside = {kind: measure(bundle, kind, margins[1::2], seeds, beside=True) for kind in WEAK}
     value = {
         "seeds": n_seeds,
         "strangers": n_seeds * len(TASTES) * STRANGERS_EACH,
         "chosen": chosen,
-        "weights_are_the_chosen": {**chosen, "comparison": 1.0} == WEIGHTS,
-        **{kind: _said_by_weight(kind, reported) for kind in KINDS},
+        "weights_are_the_chosen": all(WEIGHTS[kind] == weight for kind, weight in chosen.items()),
+        "alone": {kind: _in_use(kind, measured) for kind, measured in alone.items()},
+        "beside_as_many_comparisons": {kind: _in_use(kind, measured) for kind, measured in beside.items()},
     }
-    everything = {"choosing": chosen_by, "reported": reported, **value, **provenance(COMMAND)}
-    (ROOT / "docs" / "results" / "weak_votes.json").write_text(json.dumps(everything, indent=2) + "\n")
-    record("C5", value)
-    sys.stdout.write(json.dumps(value, indent=2) + "\n")
+    by_weight = {"choosing": choosing, "alone": alone, "beside_as_many_comparisons": beside}
+    everything = {**value, "by_weight": by_weight, **provenance(COMMAND)}
+    (ROOT / "docs" / "results" / "weak_votes.json").write_text(json.dumps(everything, indent=1) + "\n")
+    record("M7", value)
+    sys.stdout.write(json.dumps(value) + "\n")
 
 
-def _said_by_weight(kind: VoteKind, reported: Mapping[str, Any]) -> dict[str, Any]:
-    """What strangers' votes of a kind say with the weight that they have."""
-    by_slips = reported[kind][f"{WEIGHTS[kind]:g}"]
+def _in_use(kind: VoteKind, measured: Mapping[str, Any]) -> dict[str, Any]:
+    """With the weight that votes of the kind have."""
+    by_slips = measured[f"{WEIGHTS[kind]:g}"]
     return {
-        f"slips_{slips}": {name: one[name] for name in ("taste", "words", "calibration_error")}
+        f"slips_{slips}": {name: one[name] for name in ("taste", "calibration_error")}
         for slips, one in by_slips.items()
     }
 

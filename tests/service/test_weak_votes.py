@@ -2,6 +2,9 @@
 
 import asyncio
 import json
+import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,7 @@ import pytest
 
 from idiolect.bundle import Bundle
 from idiolect_training.data.formats import read_format
+from tests.live import ROOT
 from tests.parts.service import Service
 
 GONE = "gen-" + "0" * 32
@@ -136,5 +140,21 @@ def test_kinds_come_out_of_the_export_and_into_training(run, tmp_path: Path):
 
         kinds = [row["kind"] for row in pq.read_table(tmp_path / "votes.parquet").to_pylist()]
         assert kinds == ["thumb", "thumb", "edit", None]
+
+    run(check)
+
+
+def test_what_the_clients_readme_shows_is_what_happens(run):
+    page = (ROOT / "clients" / "python" / "README.md").read_text()
+    whole = "\n".join(re.findall(r"^```python\n(.*?)^```$", page, re.S | re.M))
+    assert ".thumb(" in whole
+    assert ".edit(" in whole
+
+    async def check(running: Service) -> None:
+        snippet = whole.replace("Client(", f'Client("{running.http.base_url}", ')
+        done = await asyncio.to_thread(subprocess.run, [sys.executable, "-c", snippet], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        known = await user(running, "ada")
+        assert (known["votes"], known["known"]) == (3, True)
 
     run(check)
