@@ -28,6 +28,8 @@ from idiolect.votes import Belief, Floats, Likelihood, Votes
 
 TRUST = 0.75
 """How much more a trained user's code counts than the population, before any vote after training."""
+NO_REPLY = ""
+"""The side of a thumb that there is no reply for: it has no tokens, and is as likely under every code."""
 MAX_QUESTION_BYTES = 1 << 18
 LARGEST_MARGIN = 1e6
 """Of every number in `bank.safetensors`: nats or coordinates. Beyond it, what is inferred from votes may overflow."""

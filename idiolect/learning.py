@@ -24,6 +24,15 @@ MAX_DAILY_VOTES = 64
 """Votes of one user in one day (UTC) beyond these do not count: a script cannot talk somebody into a new taste."""
 DAY_MS = 24 * 3600 * 1000
 
+VoteKind = Literal["comparison", "edit", "thumb"]
+"""Two replies were shown, and one of them was preferred; a reply was changed into a better one; a reply was judged by
+itself, against NO_REPLY (idiolect/bank.py)."""
+WEIGHTS: Mapping[VoteKind, float] = {"comparison": 1.0, "edit": 1.0, "thumb": 0.5}
+"""How much a vote of each kind counts: in inference it multiplies the log-likelihood of the vote, in training its loss.
+
+Measured by `make weak-votes` (docs/new-users.md).
+"""
+
 NoQuestion = Literal["no_bank", "nothing_worth_asking", "all_skipped"]
 """Why there is no question: the bundle has none, no answer would tell enough, or the user skipped those that would."""
 
@@ -38,6 +47,7 @@ class GivenVote:
     """Unix milliseconds."""
     vote_id: str = ""
     """Its name among its user's votes, where it has one."""
+    kind: VoteKind = "comparison"
 
 
 @dataclass(frozen=True)
@@ -105,10 +115,11 @@ def know(
     rows = np.array([_row(bank, vote.pair_id, margins) for vote in counted])
     table = np.array([[1.0 if vote.first else -1.0] for vote in counted]) * rows
     slopes, offsets = table[:, 1:], table[:, 0]
+    weights = np.array([WEIGHTS[vote.kind] for vote in counted])
     prior = bank.prior(user_model, trained)
-    n_old = outdated(Votes.of(slopes, offsets), prior, bank.likelihood)
+    n_old = outdated(Votes.of(slopes, offsets, weights), prior, bank.likelihood)
     order = sorted(range(n_old, len(counted)), key=lambda place: counted[place].pair_id)
-    belief = prior.infer(Votes.of(slopes[order], offsets[order]), bank.likelihood)
+    belief = prior.infer(Votes.of(slopes[order], offsets[order], weights[order]), bank.likelihood)
     nothing = prior.infer(Votes.none(len(bank.mean)), bank.likelihood)
     code = bank.code(user_model, belief, trained)
     # A surprising vote may leave more open than nobody's votes do: that is no less than knowing nothing.

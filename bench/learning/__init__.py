@@ -117,6 +117,19 @@ EXPERIMENTS = (
         module="bench.learning.feedback",
     ),
     Experiment(
+        "weak-votes",
+        "make weak-votes",
+        (
+            Line(
+                "M7",
+                "What do thumbs and edits tell of a stranger, and how much should they count?",
+                (at_least("weights_are_the_chosen", 1),),
+            ),
+        ),
+        minutes=2,
+        module="bench.learning.weak_votes",
+    ),
+    Experiment(
         "vote-histories",
         "make vote-histories",
         (

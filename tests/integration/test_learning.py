@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 import pytest
 import redis
 
-from idiolect.bank import pair_id
+from idiolect.bank import NO_REPLY, pair_id
 from idiolect.bundle import Bundle
 from idiolect.prompt.chat import place
 from idiolect_server.door.keys import digest
@@ -224,6 +224,44 @@ def test_an_organic_pair_is_scored_once_and_as_the_trainer_would(learning: Learn
         differences.append(one - other)
     expected = np.array(differences) - np.array(differences) @ user_model.generic_code
     assert margins == pytest.approx([0.0, *expected], abs=1e-2)
+
+
+def test_a_thumb_is_scored_alone_and_counts(learning: Learning):
+    """By the log-ratio of the reply, which training has from the same policy; the other thumb moves the code back."""
+    reply = learning.generate(user_id="ines", prompt="A thumb?", max_tokens=8)
+    named = {"user_id": "ines", "generation_id": reply["generation_id"]}
+    assert learning.post("/feedback", thumb="down", **named)["votes"] == 1
+    deadline = time.monotonic() + 60
+    while (down := learning.get("/users/ines"))["effective_votes"] == 0:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    up = learning.post("/feedback", thumb="up", **named)
+    assert (up["votes"], up["effective_votes"], up["effect"], up["state"]) == (2, 1, "counted", "inferred")
+
+    asked = [{"role": "user", "content": "A thumb?"}]
+    identity = pair_id(asked, reply["text"], NO_REPLY)
+    key = keyspace.margins(learning.bundle.bundle_id, keyspace.shard(identity))
+    margins = np.frombuffer(learning.connection.hget(key, identity), "<f8")
+    thumb = Preference(user_id="x", prompt="A thumb?", chosen=NO_REPLY, rejected=reply["text"], kind="thumb")
+    _, pairs = tokenize([thumb], learning.policy.tokenizer, learning.policy.layout, {}, 128, 64)
+    import torch
+
+    user_model = learning.bundle.user_model
+    logps = []
+    for k in range(3):
+        tokens = torch.from_numpy(user_model.user_tokens(np.eye(3, dtype=np.float32)[k]))
+        nothing, whole = learning.policy.score_tokens(pairs, tokens, 1)[0].tolist()
+        assert nothing == 0
+        logps.append(-whole)
+    expected = np.array(logps) - np.array(logps) @ user_model.generic_code
+    assert margins == pytest.approx([0.0, *expected], abs=1e-2)
+    prior = learning.bundle.bank.mean
+    liked = np.array(learning.get("/users/ines")["code"]) / prior
+    assert (liked.argsort() == (-expected).argsort()).all()
+    assert ((np.array(down["code"]) / prior).argsort() == expected.argsort()).all()
+
+    edited = learning.post("/feedback", edit="yes 1", **named)
+    assert (edited["votes"], edited["effect"] in ("to_be_scored", "counted")) == (3, True)
 
 
 ASKED = {"role": "user", "content": "\nWhy?"}

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import json
 import math
+import uuid
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
@@ -161,7 +162,13 @@ class _Chat:
         message = {"role": "assistant", "content": whole.text}
         counts = dict.fromkeys(("prompt_tokens", "completion_tokens", "total_tokens"), placed.n_tokens)
         choice = {"index": 0, "message": message, "finish_reason": whole.finish_reason}
-        answer = {"id": "chat", "object": "chat.completion", "created": 0, "model": "small", "usage": counts}
+        answer = {
+            "id": f"chatcmpl-{uuid.uuid4().hex}",
+            "object": "chat.completion",
+            "created": 0,
+            "model": "small",
+            "usage": counts,
+        }
         return 200, {**answer, "choices": [choice]}
 
     async def models(self) -> dict[str, Any]:
@@ -169,7 +176,9 @@ class _Chat:
 
 
 async def _lines(chunks: AsyncGenerator[Chunk, None]) -> AsyncGenerator[str, None]:
+    completion_id = f"chatcmpl-{uuid.uuid4().hex}"
     async with aclosing(chunks):
         async for chunk in chunks:
-            yield f"data: {json.dumps({'choices': [{'delta': {'content': chunk.text}}]})}\n\n"
+            said = {"id": completion_id, "choices": [{"index": 0, "delta": {"content": chunk.text}}]}
+            yield f"data: {json.dumps(said)}\n\n"
     yield "data: [DONE]\n\n"

@@ -1,5 +1,6 @@
 """The routes of all protocols around the small engine: names of models, tokens, version, health."""
 
+import json
 from typing import Any
 
 import pytest
@@ -124,5 +125,48 @@ def test_version_and_health_as_other_servers_have_them(run):
         assert (await running.http.get("/health")).status_code == 200
         running.app.state.serving = None
         assert (await running.http.get("/health")).status_code == 503
+
+    run(check)
+
+
+def test_a_chat_completion_is_voted_on_by_its_id(run):
+    """Whole and streamed; each choice by its index, and only by its user. The small engine has one choice."""
+    said = {"messages": [{"role": "developer", "content": "Be brief."}, *SAID], "user": "ann"}
+
+    async def check(running: Service) -> None:
+        post = running.http.post
+        whole = (await post("/v1/chat/completions", json=said)).json()
+        streamed = (await post("/v1/chat/completions", json={**said, "stream": True})).text
+        chunk = json.loads(streamed.split("\n\n")[0].removeprefix("data: "))
+        reply = whole["choices"][0]["message"]["content"]
+        for completion_id in (whole["id"], chunk["id"]):
+            vote = {"user_id": "ann", "generation_id": completion_id, "consent": True}
+            thumb = await post("/feedback", json={**vote, "thumb": "up"})
+            assert thumb.status_code == 200, thumb.text
+            edit = await post("/feedback", json={**vote, "edit": "Shorter.", "reply_index": 0})
+            assert edit.status_code == 200, edit.text
+            assert (await post("/feedback", json={**vote, "chosen": "Yes.", "rejected": reply})).status_code == 200
+            for odd in ({"chosen_index": 0, "rejected_index": 1}, {"thumb": "up", "reply_index": 1}):
+                refused = await post("/feedback", json={**vote, **odd})
+                assert (refused.status_code, refused.json()["error"]["code"]) == (422, "invalid_request")
+                assert "no choice 1" in refused.json()["error"]["message"]
+            other = await post("/feedback", json={**vote, "user_id": "bob", "thumb": "up"})
+            assert (other.status_code, other.json()["error"]["code"]) == (404, "unknown_generation")
+        stored = list(map(json.loads, (await running.http.get("/feedback")).text.splitlines()))
+        assert {vote["kind"] for vote in stored if "kind" in vote} == {"thumb", "edit"}
+        assert {json.dumps(vote["messages"]) for vote in stored} == {
+            json.dumps([{"role": "system", "content": "Be brief."}, *SAID])
+        }
+
+    run(check)
+
+
+def test_what_cannot_be_voted_on_is_not_kept(run):
+    """Nobody's completions, and those that say nothing."""
+
+    async def check(running: Service) -> None:
+        whole = (await running.http.post("/v1/chat/completions", json={"messages": SAID})).json()
+        vote = {"user_id": "ann", "generation_id": whole["id"], "thumb": "up"}
+        assert (await running.http.post("/feedback", json=vote)).status_code == 404
 
     run(check)

@@ -4,13 +4,13 @@ import asyncio
 from collections.abc import AsyncIterator, Collection, Iterator
 from functools import partial
 from types import TracebackType
-from typing import Self, Unpack
+from typing import Literal, Self, Unpack
 
 import httpx
 
 from idiolect_client import pauses, request
 from idiolect_client.errors import APIError, IdiolectClientError, api_error, transport_error
-from idiolect_client.request import Comparison, Options, Request
+from idiolect_client.request import Comparison, Judged, Options, Request
 from idiolect_client.results import (
     Erasure,
     Generation,
@@ -92,6 +92,35 @@ class AsyncClient:
             UnexpectedResponse: the answer is not a vote.
         """
         return parse(Vote, (await self._send(request.feedback(user_id, idempotency_key, comparison))).content)
+
+    async def thumb(
+        self,
+        thumb: Literal["up", "down"],
+        *,
+        user_id: str,
+        idempotency_key: str | None = None,
+        **judged: Unpack[Judged],
+    ) -> Vote:
+        """Tell whether a user likes one reply: that of a generation, or a text. It counts less than a comparison.
+
+        Raises:
+            APIError: the server answered with an error, such as UnknownGeneration or StoreUnavailable.
+            TransportError: the server did not answer; the vote may have been counted.
+            UnexpectedResponse: the answer is not a vote.
+        """
+        return parse(Vote, (await self._send(request.thumb(thumb, user_id, idempotency_key, judged))).content)
+
+    async def edit(
+        self, edit: str, *, user_id: str, idempotency_key: str | None = None, **judged: Unpack[Judged]
+    ) -> Vote:
+        """Tell what a user made of one reply: that of a generation, or a text.
+
+        Raises:
+            APIError: the server answered with an error, such as UnknownGeneration or StoreUnavailable.
+            TransportError: the server did not answer; the vote may have been counted.
+            UnexpectedResponse: the answer is not a vote.
+        """
+        return parse(Vote, (await self._send(request.edit(edit, user_id, idempotency_key, judged))).content)
 
     async def question(self, user_id: str, skip: Collection[str] = ()) -> Question | None:
         """Get what to ask a user next: the two replies whose comparison would tell most, None if nothing would.

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypedDict
+from typing import Literal, TypedDict
 from urllib.parse import quote
 from uuid import uuid4
 
@@ -110,9 +110,33 @@ class Comparison(TypedDict, total=False):
     """The user agrees that the vote may be exported and train a later bundle."""
 
 
+class Judged(TypedDict, total=False):
+    """What `thumb` and `edit` accept: the reply that they are about, by its generation, or as a text and its prompt."""
+
+    generation_id: str | None
+    prompt: str | None
+    messages: Sequence[Message] | None
+    reply: str | None
+    consent: bool
+    """The user agrees that the vote may be exported and train a later bundle."""
+
+
 def feedback(user_id: str, idempotency_key: str | None, comparison: Comparison) -> Request:
     """Tell which of two replies a user prefers."""
-    body = _present(user_id=user_id, **comparison)
+    return _vote(idempotency_key, _present(user_id=user_id, **comparison))
+
+
+def thumb(thumb: Literal["up", "down"], user_id: str, idempotency_key: str | None, judged: Judged) -> Request:
+    """Tell whether a user likes a reply."""
+    return _vote(idempotency_key, _present(user_id=user_id, thumb=thumb, **judged))
+
+
+def edit(edit: str, user_id: str, idempotency_key: str | None, judged: Judged) -> Request:
+    """Tell what a user made of a reply."""
+    return _vote(idempotency_key, _present(user_id=user_id, edit=edit, **judged))
+
+
+def _vote(idempotency_key: str | None, body: Mapping[str, object]) -> Request:
     # The key belongs to the request, not to an attempt: it is what makes repeating the request safe.
     headers = {"Idempotency-Key": uuid4().hex if idempotency_key is None else idempotency_key}
     return Request("POST", "/feedback", idempotent=True, body=body, headers=headers)

@@ -20,7 +20,7 @@ from idiolect_server.engine.protocol.fields import (
     unicode_text,
 )
 from idiolect_server.engine.protocol.tools import WithTools
-from idiolect_server.messages import MAX_MESSAGES
+from idiolect_server.wire.messages import MAX_MESSAGES
 
 MAX_ARGUMENTS_CHARS = 16_384
 

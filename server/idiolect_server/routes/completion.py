@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from idiolect_server.errors import StoreError
-from idiolect_server.messages import plain
 from idiolect_server.serving import Serving
 from idiolect_server.store.generations import MAX_GENERATION_BYTES
 from idiolect_server.users.personalizer import Personalization
+from idiolect_server.wire.messages import plain
 
 log = logging.getLogger(__name__)
 

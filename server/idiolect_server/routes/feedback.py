@@ -14,7 +14,6 @@ from idiolect_server import metrics
 from idiolect_server.errors import (
     IdempotencyConflict,
     PromptTooLong,
-    RequestError,
     StoreError,
     TooManyVotes,
     UnknownGeneration,
@@ -22,11 +21,10 @@ from idiolect_server.errors import (
     VoteTooLarge,
 )
 from idiolect_server.openapi.refusals import STORE, raises
-from idiolect_server.releases.release import Release
 from idiolect_server.serving import leased, serving
 from idiolect_server.store.export import to_parquet
-from idiolect_server.store.store import Store
-from idiolect_server.wire import FeedbackRequest, FeedbackResponse, as_chat
+from idiolect_server.users.vote import vote_of
+from idiolect_server.wire.vote import FeedbackRequest, FeedbackResponse
 
 router = APIRouter(tags=["votes"])
 
@@ -51,12 +49,12 @@ async def feedback(
     http: Request,
     idempotency_key: Annotated[str | None, Header(min_length=1, max_length=256)] = None,
 ) -> FeedbackResponse:
-    """Store one comparison. Repeat it with the same Idempotency-Key after any failure: it counts once."""
+    """Store one vote. Repeat it with the same Idempotency-Key after any failure: it counts once."""
     live, release, began = serving(http.app), leased(http), time.perf_counter()
     store = live.store
     pair = "bank" if request.question_id else "organic"
     store.check_room()
-    vote = await _vote(store, release, request)
+    vote = await vote_of(store, release, request)
     for reply in (vote["chosen"], vote["rejected"]):
         live.engine.conversations.check(*(message["content"] for message in vote["messages"]), reply)
     receipt = await store.votes.add(request.user_id, idempotency_key or uuid.uuid4().hex, vote)
@@ -98,43 +96,3 @@ async def export(
     # In a thread: four megabytes take longer than others should wait.
     lines = await asyncio.to_thread(lambda: "".join(json.dumps(vote, ensure_ascii=False) + "\n" for vote in votes))
     return Response(lines, media_type="application/x-ndjson", headers=headers)
-
-
-async def _vote(store: Store, release: Release, request: FeedbackRequest) -> dict[str, Any]:
-    """The vote to store: the request, with what its ids stand for."""
-    chosen, rejected, profile = request.chosen, request.rejected, None
-    if request.chosen_generation_id is not None and request.rejected_generation_id is not None:
-        generation = await _generation(store, request.user_id, request.chosen_generation_id)
-        other = await _generation(store, request.user_id, request.rejected_generation_id)
-        if generation["messages"] != other["messages"]:
-            raise RequestError("the two generations reply to different prompts")
-        chosen, rejected = generation["text"], other["text"]
-        if chosen == rejected or not chosen or not rejected:
-            raise RequestError("the two generations cannot be compared: they are equal, or one is empty")
-        messages, profile = generation["messages"], generation["profile"]
-    elif request.question_id is not None:
-        question = release.learner.question(request.question_id)
-        if {chosen, rejected} != {question.first, question.second}:
-            raise RequestError("chosen and rejected are not the two replies of the question")
-        messages = [dict(message) for message in question.messages]
-    elif request.generation_id is not None:
-        generation = await _generation(store, request.user_id, request.generation_id)
-        messages, profile = generation["messages"], generation["profile"]
-    else:
-        messages = as_chat(request.prompt, request.messages)
-    return {
-        "messages": messages,
-        "profile": profile,
-        "chosen": chosen,
-        "rejected": rejected,
-        "generation_id": request.generation_id or request.chosen_generation_id,
-        "bundle_id": release.bundle_id,
-        "consent": request.consent,
-    }
-
-
-async def _generation(store: Store, user_id: str, generation_id: str) -> dict[str, Any]:
-    generation: dict[str, Any] | None = await store.generations.get(user_id, generation_id)
-    if generation is None:
-        raise UnknownGeneration(f"generation {generation_id} is not known", hint="send prompt or messages instead")
-    return generation

@@ -23,7 +23,7 @@ from idiolect_server.routes import who as whose
 from idiolect_server.routes.caller import unless_caller_leaves
 from idiolect_server.routes.stream import EventStream, described, event
 from idiolect_server.serving import leased, serving
-from idiolect_server.wire import CandidatesResponse, GenerateRequest, GenerateResponse, Usage
+from idiolect_server.wire.native import CandidatesResponse, GenerateRequest, GenerateResponse, Usage
 
 router = APIRouter(tags=["replies"])
 

@@ -4,7 +4,7 @@ from fastapi import APIRouter, Request
 
 from idiolect_server.errors import StoreError
 from idiolect_server.serving import leased, serving
-from idiolect_server.wire import StatusResponse
+from idiolect_server.wire.native import StatusResponse
 
 router = APIRouter(tags=["server"])
 

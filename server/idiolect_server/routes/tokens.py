@@ -9,9 +9,9 @@ from idiolect.errors import LayoutError
 from idiolect.text import Printable
 from idiolect_server.admission import until
 from idiolect_server.errors import DeadlineExceeded, PromptTooLong, RequestError, UnknownModel
-from idiolect_server.messages import Messages
 from idiolect_server.openapi.refusals import raises
 from idiolect_server.serving import leased, serving
+from idiolect_server.wire.messages import Messages
 
 router = APIRouter(tags=["server"])
 

@@ -9,14 +9,14 @@ from starlette.convertors import Convertor, register_url_convertor
 
 from idiolect.text import UserId
 from idiolect_server.errors import StoreError, UnknownVote
-from idiolect_server.messages import PlainMessage
 from idiolect_server.openapi.refusals import STORE, raises
 from idiolect_server.serving import leased, serving
 from idiolect_server.store.pages.cursor import MAX_CURSOR_CHARS
 from idiolect_server.store.pages.votes import page, vote_id
 from idiolect_server.users.shown import GivenVote, ListedUser, Turn, UsersResponse, VotesResponse
 from idiolect_server.users.words import in_words
-from idiolect_server.wire import (
+from idiolect_server.wire.messages import PlainMessage
+from idiolect_server.wire.native import (
     DeletedVote,
     ErasureReceipt,
     ProfileRequest,

@@ -16,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from idiolect.text import UserId
 from idiolect_server.errors import RequestError, first_problem
 from idiolect_server.users.personalizer import Personalization
-from idiolect_server.wire import PersonalizationInfo
+from idiolect_server.wire.native import PersonalizationInfo
 
 USER_HEADER = "x-idiolect-user"
 _ENCODED = re.compile(r"(?:[\x20-\x24\x26-\x7e]|%[0-9A-Fa-f]{2})*")

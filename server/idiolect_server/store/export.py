@@ -143,6 +143,7 @@ def to_parquet(votes: Sequence[dict[str, Any]]) -> bytes:
             ("profile", pa.string()),
             ("chosen", pa.string()),
             ("rejected", pa.string()),
+            ("kind", pa.string()),
             ("generation_id", pa.string()),
             ("bundle_id", pa.string()),
         ]

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal, NotRequired, Self
 from pydantic import ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
 
+from idiolect.bank import NO_REPLY
+from idiolect.learning import VoteKind
 from idiolect.text import MAX_USER_ID_CHARS
 from idiolect_server.store.keyspace import FIRST_ODD_MS
 
@@ -26,8 +28,9 @@ class _StoredVote(TypedDict):
 
     user_id: Annotated[str, StringConstraints(min_length=1, max_length=MAX_USER_ID_CHARS)]
     messages: Annotated[list[_StoredMessage], Field(min_length=1)]
-    chosen: Annotated[str, StringConstraints(min_length=1)]
-    rejected: Annotated[str, StringConstraints(min_length=1)]
+    chosen: str
+    rejected: str
+    kind: NotRequired[VoteKind]
     profile: NotRequired[str | None]
     generation_id: NotRequired[str | None]
     bundle_id: NotRequired[str | None]
@@ -84,7 +87,8 @@ def parse_vote(fields: Mapping[bytes, bytes]) -> dict[str, Any] | None:
         vote: dict[str, Any] = _VOTE.validate_json(fields[b"vote"])
     except (ValidationError, KeyError):
         return None
-    return vote
+    n_absent = (vote["chosen"], vote["rejected"]).count(NO_REPLY)
+    return vote if n_absent == (vote.get("kind") == "thumb") else None
 
 
 def is_place(stream_id: bytes) -> bool:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from idiolect.bank import pair_id
-from idiolect.learning import GivenVote
+from idiolect.learning import WEIGHTS, GivenVote
 from idiolect_server.errors import IdempotencyConflict, TooManyVotes, VoteTooLarge
 from idiolect_server.store import keyspace
 from idiolect_server.store.changes import PUBLISH_CHANGE, Changes
@@ -26,8 +26,6 @@ KEY_TTL_S = 30 * 24 * 3600
 _PAIR = re.compile("[0-9a-f]{16}")
 INLINE_VOTES = 64
 """As many are parsed at once; more, in a thread, for as long as others should not wait."""
-
-
 MAX_VOTE_BYTES = 32 * 1024
 """Of a vote as it is stored, with its conversation."""
 MAX_USER_VOTES = 2048
@@ -164,7 +162,8 @@ class VoteLog:
         digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:32]
         name = hashlib.sha256(f"{user_id}\0{key}".encode()).hexdigest()[:32]
         pair = pair_id(vote["messages"], vote["chosen"], vote["rejected"])
-        given = json.dumps({"pair": pair, "first": vote["chosen"] < vote["rejected"], "key": name})
+        kind = {"kind": vote["kind"]} if "kind" in vote else {}
+        given = json.dumps({"pair": pair, "first": vote["chosen"] < vote["rejected"], "key": name} | kind)
         keys = [keyspace.of_shard("votes", number), keyspace.idempotency(user_id, name)]
         keys += [keyspace.of_user(kind, user_id) for kind in ("count", "given", "revision")]
         async with mapped():
@@ -243,7 +242,8 @@ def in_order(votes: Mapping[bytes, bytes]) -> list[GivenVote]:
     for stream_id in sorted(filter(is_place, votes), key=order):
         with suppress(ValueError, KeyError, TypeError, RecursionError):
             fields = json.loads(votes[stream_id])
-            if _PAIR.fullmatch(fields["pair"]):
-                vote = GivenVote(fields["pair"], fields["first"] is True, order(stream_id)[0], stream_id.decode())
-                found.append(vote)
+            pair, kind = fields["pair"], fields.get("kind", "comparison")
+            if _PAIR.fullmatch(pair) and kind in WEIGHTS:
+                given_ms = order(stream_id)[0]
+                found.append(GivenVote(pair, fields["first"] is True, given_ms, stream_id.decode(), kind))
     return found

@@ -19,7 +19,7 @@ from contextlib import suppress
 import numpy as np
 from cachetools import LRUCache
 
-from idiolect.bank import pair_id
+from idiolect.bank import NO_REPLY, pair_id
 from idiolect.bundle import Bundle
 from idiolect.errors import LayoutError
 from idiolect.learning import DAY_MS, MAX_DAILY_VOTES
@@ -191,7 +191,8 @@ class Scorer:
         bank, user_model = self._bundle.bank, self._bundle.user_model
         assert bank is not None
         one, other = sides
-        if await self._engine.conversations.are_equal(one, other, self._bundle.manifest.layout):
+        layout = self._bundle.manifest.layout
+        if NO_REPLY not in sides and await self._engine.conversations.are_equal(one, other, layout):
             raise Unscorable("its replies are equal after Unicode normalization (NFC), tokenizing or cutting")
         n = len(bank.mean)
         cluster = user_model.kind == "cluster"
@@ -212,13 +213,15 @@ class Scorer:
         code = (bank.origin + z @ bank.directions).astype(np.float32)
         user = UserTokens(self._bundle.user_model.user_tokens(code), self._bundle.bundle_id)
         placed = await self._engine.conversations.place(chat, self._bundle.manifest.layout, user)
-        logps = [await self._score(placed, side) for side in sides]
-        reduce = np.mean if bank.length_normalized else np.sum
-        return float(reduce(logps[0]) - reduce(logps[1]))
+        one, other = [await self._score(placed, side, bank.length_normalized) for side in sides]
+        return one - other
 
-    async def _score(self, placed: Placed, reply: str) -> list[float]:
+    async def _score(self, placed: Placed, reply: str, per_token: bool) -> float:
+        if reply == NO_REPLY:
+            return 0.0
         async with self._admission.score():
-            return await self._engine.score_reply(placed, reply, self._bundle.manifest.layout, self._adapter)
+            logps = await self._engine.score_reply(placed, reply, self._bundle.manifest.layout, self._adapter)
+        return float(np.mean(logps) if per_token else np.sum(logps))
 
 
 def _pair(vote: Unscored) -> str | None:

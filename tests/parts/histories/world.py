@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from idiolect.bank import NO_REPLY
 from idiolect.bundle import Bundle
 from idiolect.learning import MAX_DAILY_VOTES, GivenVote, know
 from idiolect.trained_votes import digest
@@ -94,7 +95,9 @@ class World:
             messages = [{"role": "system", "content": "Be kind."}, *messages]
         profile = rng.choice((None, "likes tea"))
         consent = rng.random() < 0.9
-        return {"messages": messages, "profile": profile, "chosen": chosen, "rejected": rejected, "consent": consent}
+        vote = {"messages": messages, "profile": profile, "chosen": chosen, "rejected": rejected, "consent": consent}
+        absent = {rng.choice(("chosen", "rejected")): NO_REPLY}
+        return vote | rng.choices(({}, {"kind": "edit"}, {"kind": "thumb", **absent}), (3, 1, 2))[0]
 
     async def _vote(self, user_id: str, content: dict[str, Any]) -> None:
         key = f"{self._rng.random()}"
@@ -197,7 +200,7 @@ class World:
 
 
 def as_given(vote: Vote) -> GivenVote:
-    return GivenVote(*vote.answer[1:], vote.given_ms)
+    return GivenVote(*vote.answer[1:], vote.given_ms, kind=vote.content.get("kind", "comparison"))
 
 
 def said(preferences: list[Preference]) -> list[Answer]:

@@ -43,11 +43,12 @@ class Walk:
         return places(self.user_id, self.table, self.generation_id, pair, name)
 
     async def begin(self) -> None:
-        """The user says something of themselves, gets a reply, votes on it, and answers a question."""
+        """The user says something of themselves, gets a reply, votes on it, likes it, and answers a question."""
         await self._ask("PUT", self._path("/profile"), {"profile": "Brief, please."})
         made = await self._generate()
         self.generation_id, self.reply = made["generation_id"], made["text"]
         self.vote_id = (await self._vote({"generation_id": self.generation_id}))["vote_id"]
+        await self._thumb("up")
         question = (await self._ask("GET", self._path("/question")))["question"]
         answer = {"question_id": question["question_id"], "chosen": question["first"], "rejected": question["second"]}
         await self._ask("POST", "/feedback", {"user_id": self.user_id, "consent": True, **answer})
@@ -61,6 +62,7 @@ class Walk:
         await self._ask("GET", self._path("/votes"))
         await self._ask("GET", "/users", query={"limit": 1000})
         await self._vote({"generation_id": self.generation_id}, "404 unknown_generation", "409 idempotency_conflict")
+        await self._thumb("down", "404 unknown_generation")
         body = {"user_id": self.user_id, "prompt": self.prompt, "chosen": "new", "rejected": "old", "consent": True}
         new = await self._ask("POST", "/feedback", body)
         await self._ask("GET", "/feedback", query={"limit": 10_000})
@@ -103,6 +105,10 @@ class Walk:
     async def _vote(self, on: dict[str, str], *other: str, only: bool = False) -> Any:
         body = {"user_id": self.user_id, "chosen": self.reply, "rejected": "something else", "consent": True, **on}
         return await self._ask("POST", "/feedback", body, *other, headers={"Idempotency-Key": KEY}, only=only)
+
+    async def _thumb(self, thumb: str, *other: str) -> None:
+        body = {"user_id": self.user_id, "generation_id": self.generation_id, "thumb": thumb, "consent": True}
+        await self._ask("POST", "/feedback", body, *other)
 
     async def _ask(
         self,

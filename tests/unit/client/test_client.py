@@ -323,6 +323,22 @@ def test_feedback_keys_differ_unless_given(server: Script, client: ic.Client) ->
     assert keys[2] == "mine"
 
 
+def test_a_thumb_and_an_edit(server: Script, client: ic.Client) -> None:
+    failure = Answer(503, error_body("store_unavailable", retryable=True))
+    server.answers = [failure, *[Answer(body=VOTE)] * 3]
+    vote = client.thumb("down", user_id="ada", generation_id="gen-1")
+    assert vote == ic.Vote("v1", 4, False, "inferred", 3, "counted")
+    client.thumb("up", user_id="ada", prompt="Why?", reply="So.", consent=True, idempotency_key="mine")
+    client.edit("So!", user_id="ada", generation_id="gen-1")
+    first, again, *others = server.seen
+    assert first.path == "/feedback"
+    assert first.body == again.body == {"user_id": "ada", "thumb": "down", "generation_id": "gen-1"}
+    assert first.headers["idempotency-key"] == again.headers["idempotency-key"]
+    text = {"user_id": "ada", "thumb": "up", "prompt": "Why?", "reply": "So.", "consent": True}
+    assert [seen.body for seen in others] == [text, {"user_id": "ada", "edit": "So!", "generation_id": "gen-1"}]
+    assert others[0].headers["idempotency-key"] == "mine"
+
+
 QUESTION = {
     "question_id": "q1",
     "messages": [{"role": "user", "content": "Why?"}],
@@ -567,7 +583,7 @@ def test_async(server: Script) -> None:
         Answer(body={"status": "ready"}),
         Answer(body=whole),
         Answer(503, error_body("store_unavailable", retryable=True)),
-        Answer(body=VOTE),
+        *[Answer(body=VOTE)] * 3,
         Answer(body=user),
         Answer(chunks=[START, *TEXT, DONE]),
     ]
@@ -578,6 +594,8 @@ def test_async(server: Script) -> None:
             assert await client.generate("hi", user_id="a/b") == GENERATION
             vote = await client.feedback(user_id="a/b", chosen="a", rejected="b", prompt="hi")
             assert vote == ic.Vote("v1", 4, False, "inferred", 3, "counted")
+            assert await client.thumb("up", user_id="a/b", prompt="hi", reply="a") == vote
+            assert await client.edit("b", user_id="a/b", prompt="hi", reply="a") == vote
             assert (await client.user("a/b")).effective_votes == 2
             async with client.stream("hi") as stream:
                 assert [piece async for piece in stream] == ["Grüß", "\u2028dich"]
@@ -586,7 +604,9 @@ def test_async(server: Script) -> None:
     asyncio.run(talk())
     assert server.answers == []
     assert server.seen[3].headers["idempotency-key"] == server.seen[4].headers["idempotency-key"]
-    assert server.seen[5].path == "/users/a%2Fb"
+    assert server.seen[5].body == {"user_id": "a/b", "thumb": "up", "prompt": "hi", "reply": "a"}
+    assert server.seen[6].body == {"user_id": "a/b", "edit": "b", "prompt": "hi", "reply": "a"}
+    assert server.seen[7].path == "/users/a%2Fb"
     assert {seen.headers["authorization"] for seen in server.seen} == {"Bearer idk-1"}
 
 

@@ -9,7 +9,8 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from idiolect.text import MAX_USER_ID_CHARS, UserId, is_printable, printable
-from idiolect_server.wire import FeedbackRequest, GenerateRequest, ProfileRequest
+from idiolect_server.wire.native import GenerateRequest, ProfileRequest
+from idiolect_server.wire.vote import FeedbackRequest
 from idiolect_training.data.formats import feedback
 from idiolect_training.data.preferences import Preference, read_preferences
 from idiolect_training.errors import BadPreference

@@ -10,6 +10,8 @@ LONG = {
     "idiolect/inference.py": "three priors of the same five verbs, to be compared line by line",
     "server/idiolect_server/errors.py": "one tree of errors, and the one table of their statuses",
     "server/idiolect_server/store/store.py": "the scripts that must be one step are beside what calls them",
+    "clients/python/idiolect_client/async_client.py": "a method for each route, with what it raises",
+    "clients/python/idiolect_client/client.py": "a method for each route, with what it raises",
     "training/idiolect_training/fit/loop.py": "a run reads from top to bottom",
     "bench/learning/new_users.py": "to be split when the benchmarks get a room of their own",
     "bench/people/real_people.py": "to be split when the benchmarks get a room of their own",

@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from idiolect_server.messages import Message, plain
+from idiolect_server.wire.messages import Message, plain
 
 CALL = {"id": "call-1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Oslo"}'}}
 FORMS = [

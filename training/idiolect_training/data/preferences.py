@@ -1,7 +1,8 @@
 """Preference comparisons from JSONL: who preferred which reply to which prompt.
 
 One line: {"user_id": "ada", "prompt": "Why is the sky blue?", "chosen": "...", "rejected": "..."}
-`messages` (OpenAI style) may stand in place of `prompt`; `profile` is optional text about the user.
+`messages` (OpenAI style) may stand in place of `prompt`; `profile` is optional text about the user. A thumb has an
+empty text for the reply that it lacks, and "kind": "thumb".
 Other published forms are read in `idiolect_training.data.formats`, on top of the same lines.
 """
 
@@ -9,9 +10,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticKnownError
 
-from idiolect.bank import pair_id
+from idiolect.bank import NO_REPLY, pair_id
+from idiolect.learning import VoteKind
 from idiolect.prompt.profile import with_profile
 from idiolect.text import Printable, Text, UserId
 from idiolect_training.data.lines import BadLines, read_lines
@@ -24,18 +27,27 @@ class Message(BaseModel):
 
 
 class Preference(BaseModel):
-    """One comparison by one user."""
+    """One comparison by one user, or a vote of a weaker kind: an edit, or a thumb, whose other side is NO_REPLY."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     user_id: UserId
-    chosen: Text
-    rejected: Text
+    kind: VoteKind = Field(default="comparison", exclude_if=lambda kind: kind == "comparison")
+    """Left out where it says nothing, as it was before there were others: a run knows its data by what they say."""
+    chosen: Printable
+    rejected: Printable
     prompt: Text | None = None
     messages: Annotated[tuple[Message, ...], Field(min_length=1)] | None = None
     profile: Printable | None = None
     _source: str = PrivateAttr("")
     _answer: tuple[str, bool] | None = PrivateAttr(None)
+
+    @field_validator("chosen", "rejected")
+    @classmethod
+    def _is_said(cls, side: str, info: ValidationInfo) -> str:
+        if side == NO_REPLY and info.data.get("kind") != "thumb":
+            raise PydanticKnownError("string_too_short", {"min_length": 1})
+        return side
 
     @model_validator(mode="after")
     def _one_prompt(self) -> Self:
@@ -45,6 +57,8 @@ class Preference(BaseModel):
             raise ValueError("messages hold no user turn")
         if self.chosen == self.rejected:
             raise ValueError("chosen equals rejected")
+        if self.kind == "thumb" and NO_REPLY not in (self.chosen, self.rejected):
+            raise ValueError("a thumb has one reply: the other is an empty text")
         return self
 
     def __eq__(self, other: object) -> bool:

@@ -54,7 +54,7 @@ def evaluate(run: RunConfig, policy: Policy, user_rows: dict[str, int]) -> tuple
 
     accuracy, generic_accuracy = accuracy_by_user(ids, own_margins), accuracy_by_user(ids, generic_margins)
     counts = Counter(ids)
-    n_chosen = sum(len(pair.chosen_ids) for pair in pairs)
+    n_chosen = max(1, sum(len(pair.chosen_ids) for pair in pairs))  # thumbs down have no chosen reply
     seen = {user_id: value for user_id, value in accuracy.items() if user_id in user_rows}
     unseen = {user_id: value for user_id, value in accuracy.items() if user_id not in user_rows}
     result = {

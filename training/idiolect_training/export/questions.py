@@ -63,10 +63,14 @@ class Coordinates:
 def build_bank(run: RunConfig, policy: Policy, user_rows: dict[str, int]) -> Bank:
     """Questions from the held-out comparisons, and the likelihood of votes fitted on trained users' answers there.
 
-    Held out, since margins of trained pairs say more than those of pairs never seen.
+    Held out, since margins of trained pairs say more than those of pairs never seen. Comparisons alone: a thumb asks
+    nothing, and an edit is a user's own text, which is shown to nobody else. Raises BadRunConfig without any.
     """
     assert run.bank is not None
     _, held_out = run.data()
+    held_out = [preference for preference in held_out if preference.kind == "comparison"]
+    if not held_out:
+        raise BadRunConfig("bank: no vote that is held out compares two replies: there is nothing to ask")
     layout = policy.layout
     limits = run.max_prompt_tokens, run.max_reply_tokens, run.bad_lines
     held_out, pairs = tokenize(held_out, policy.tokenizer, layout, user_rows, *limits)

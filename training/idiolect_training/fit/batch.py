@@ -21,7 +21,9 @@ from jinja2 import TemplateError
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from idiolect.bank import NO_REPLY
 from idiolect.errors import IdiolectError
+from idiolect.learning import WEIGHTS
 from idiolect.prompt.chat import are_equal, place, reply_ids
 from idiolect.prompt.end_mark import bare_reply, end_marks
 from idiolect.prompt.layout import Layout
@@ -36,7 +38,10 @@ PROMPT, CHOSEN, REJECTED, PAD = range(4)
 
 @dataclass(frozen=True)
 class Pair:
-    """One tokenized comparison. `index` is its place among those that it was tokenized with."""
+    """One tokenized comparison. `index` is its place among those that it was tokenized with.
+
+    The side that a thumb lacks has no tokens, and so a log-probability of 0 under the policy and the reference.
+    """
 
     index: int
     row: int
@@ -44,6 +49,8 @@ class Pair:
     chosen_ids: tuple[int, ...]
     rejected_ids: tuple[int, ...]
     offset: int
+    weight: float = 1.0
+    """How much its loss counts (idiolect.learning.WEIGHTS)."""
 
     @property
     def n_tokens(self) -> int:
@@ -99,6 +106,8 @@ def tokenize(
     counts: Counter[str] = Counter()
 
     def reply(text: str) -> tuple[str, tuple[int, ...]]:
+        if text == NO_REPLY:
+            return text, ()
         bare = bare_reply(text, marks)
         ids = reply_ids(bare, layout, tokenizer)
         counts.update(marked=bare != text, cut=len(ids) > max_reply_tokens)
@@ -114,7 +123,7 @@ def tokenize(
         (chosen, chosen_ids), (rejected, rejected_ids) = reply(preference.chosen), reply(preference.rejected)
         row = user_rows.get(preference.user_id, 0)
         kept = preference.trimmed(chosen, rejected)
-        return kept, Pair(0, row, tuple(prompt), chosen_ids, rejected_ids, offset)
+        return kept, Pair(0, row, tuple(prompt), chosen_ids, rejected_ids, offset, WEIGHTS[preference.kind])
 
     items = ((preference.source or f"preference {n}", preference) for n, preference in enumerate(preferences, start=1))
     judged = judge("comparisons", items, read, bad_lines)
@@ -157,7 +166,7 @@ def collate(pairs: Sequence[Pair], n_user_tokens: int, pad_id: int) -> Batch:
             ids[i, here], part[i, here] = torch.tensor(tokens), side
             positions[i, here] = torch.arange(end, end + len(tokens))
             reply += [2 * i + side - CHOSEN] * len(tokens)
-            source += [end - 1, *range(start, start + len(tokens) - 1)]
+            source += [end - 1, *range(start, start + len(tokens) - 1)][: len(tokens)]
             target += tokens
             start += len(tokens)
     return Batch(ids, positions, part, user, torch.tensor(reply), torch.tensor(source), torch.tensor(target))

@@ -68,7 +68,8 @@ def fit(run: RunConfig, out: Path) -> Policy:  # noqa: C901
     (preferences, pairs), (_, watched) = (
         tokenize(part, policy.tokenizer, layout, user_rows, *limits) for part in (preferences, held)
     )
-    counts = torch.bincount(torch.tensor([pair.row for pair in pairs]), minlength=len(user_rows) + 1)
+    rows, weights = torch.tensor([pair.row for pair in pairs]), torch.tensor([pair.weight for pair in pairs])
+    counts = torch.bincount(rows, weights, minlength=len(user_rows) + 1)
     if idle := [user_id for user_id, row in user_rows.items() if not counts[row]]:
         log.warning("%d users have no comparison left, and stay generic: %s", len(idle), some(idle))
     policy.rows.shrink(counts, run.prior)
@@ -193,6 +194,7 @@ def _step(run: RunConfig, policy: Policy, batch: Sequence[Pair], step: int, refe
     """Forward and backward over this process's terms of the batch, a micro-batch at a time."""
     state = PartialState()
     places, term_rows, weights = _terms(run, batch, step)
+    weights = weights * torch.tensor([pair.weight for pair in batch])[places]
     distinct, where = term_rows.unique(return_inverse=True)
     leaf = policy.rows.gather(distinct).to(policy.device).requires_grad_()
     shared = [*policy.lora_parameters().values(), *policy.user_parameters().values()]

@@ -25,10 +25,10 @@ def pair_margins(run: RunConfig, pairs: Sequence[Pair], logps: Tensor, reference
     """Margins [B] of the pairs as the run takes them: a token when it is `length_normalized`, else a reply.
 
     The one rule for loss, accuracy, early stop, evaluation and question bank. `logps` and `reference` are of whole
-    replies, [B, 2].
+    replies, [B, 2]; those of the side that a thumb lacks are 0, by the token too.
     """
     if run.length_normalized:
-        lengths = reply_lengths(pairs).to(logps.device)
+        lengths = reply_lengths(pairs).clamp(min=1).to(logps.device)
         logps, reference = logps / lengths, reference / lengths
     return margins(logps, reference)
 
@@ -59,12 +59,12 @@ def preference_loss(margin: Tensor, objective: Objective, beta: float, label_smo
 
 
 def nll_loss(chosen_logps: Tensor, n_tokens: Tensor) -> Tensor:
-    """The chosen reply's loss per token, [B].
+    """The chosen reply's loss per token, [B]; 0 without one, as after a thumb down.
 
     DPO alone is content when both replies become unlikely, as long as the rejected one does so faster; a small
     model then says something else altogether. This term keeps the chosen reply likely (as in arXiv 2404.19733).
     """
-    return -chosen_logps / n_tokens
+    return -chosen_logps / n_tokens.clamp(min=1)
 
 
 def mix(rows: Tensor, alpha: float, generator: torch.Generator | None) -> tuple[Tensor, Tensor, Tensor]:

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 from sklearn.metrics import silhouette_score
 
+from idiolect.bank import NO_REPLY
+from idiolect.learning import WEIGHTS
 from idiolect.prompt.chat import encode as token_ids
 from idiolect_training.data.preferences import Preference
 from idiolect_training.fit.policy import Policy
@@ -60,7 +62,7 @@ def cluster_words(
         cluster = int(logits[user_rows[vote.user_id] - 1].argmax())
         for side, reply in enumerate((vote.chosen, vote.rejected)):
             ids = token_ids(reply, policy.tokenizer)
-            np.add.at(counts[cluster, side], ids, 1)
+            np.add.at(counts[cluster, side], ids, WEIGHTS[vote.kind])
     prior = counts.sum((0, 1)) / max(counts.sum(), 1) * PRIOR_TOKENS
     smooth = counts + prior + 1e-9
     odds = np.log(smooth) - np.log(smooth.sum(-1, keepdims=True) - smooth)
@@ -71,24 +73,28 @@ def cluster_words(
 
 
 def user_votes(preferences: Sequence[Preference], user_rows: dict[str, int], model: str, cache: Path) -> Floats:
-    """What users chose over what they rejected, [n_users, H], in the base model's last mean state, standardized."""
+    """What users chose over what they rejected, [n_users, H], in the base model's last mean state, standardized.
+
+    A thumb is over the mean of all replies, which is 0.
+    """
     seen: Counter[str] = Counter()
     some = []
     for vote in preferences:
         seen[vote.user_id] += 1
         if seen[vote.user_id] <= USER_VOTES:
             some.append(vote)
-    texts = sorted({text for vote in some for text in _sides(vote)})
+    texts = sorted({text for vote in some for text in _sides(vote) if text.reply != NO_REPLY})
     place = {text: number for number, text in enumerate(texts)}
     states = encode(texts, cache, model).states[:, 2].astype(np.float64)
     states = (states - states.mean(0)) / (states.std(0) + 1e-6)
+    states = np.concatenate([states, np.zeros_like(states[:1])])  # last: what a thumb is over
     total, count = np.zeros((len(user_rows), states.shape[1])), np.zeros(len(user_rows))
     for vote in some:
         row = user_rows[vote.user_id] - 1
         chosen, rejected = _sides(vote)
-        total[row] += states[place[chosen]] - states[place[rejected]]
-        count[row] += 1
-    each: Floats = total / np.maximum(count, 1)[:, None]
+        total[row] += WEIGHTS[vote.kind] * (states[place.get(chosen, -1)] - states[place.get(rejected, -1)])
+        count[row] += WEIGHTS[vote.kind]
+    each: Floats = total / np.where(count, count, 1)[:, None]
     return each
 
 

@@ -18,7 +18,7 @@ from idiolect_server.engine.protocol.fields import (
     read_as,
 )
 from idiolect_server.engine.protocol.tools import MAX_TOOLS, Function, ToolName, texts_in
-from idiolect_server.messages import MAX_MESSAGES
+from idiolect_server.wire.messages import MAX_MESSAGES
 
 
 def _joined(content: object) -> object:

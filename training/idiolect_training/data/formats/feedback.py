@@ -55,7 +55,7 @@ def read(path: Path, bad_lines: BadLines = "stop") -> list[Preference]:
 def _given(vote: _Vote, place: int) -> GivenVote:
     """A vote without a name of its own has that of its place."""
     name = vote.vote_id if isinstance(vote.vote_id, str) else f"line {place}"
-    return GivenVote(*vote.answer, round(1000 * (vote.time or 0.0)), name)
+    return GivenVote(*vote.answer, round(1000 * (vote.time or 0.0)), name, vote.kind)
 
 
 def _number(vote: GivenVote) -> int:

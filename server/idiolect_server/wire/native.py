@@ -7,26 +7,27 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 from idiolect.learning import NoQuestion
 from idiolect.text import Text, UserId
 from idiolect.user_model import Kind
-from idiolect_server.messages import Message, Messages, PlainMessage
-from idiolect_server.users.knowledge import Effect, State
+from idiolect_server.users.knowledge import State
+from idiolect_server.wire.messages import Message, Messages, PlainMessage
 
 MAX_TOKENS = 8192
 
 Profile = Annotated[Text, StringConstraints(max_length=4096)]
-GenerationId = Annotated[str, StringConstraints(pattern=r"^gen-[0-9a-f]{32}$")]
+GenerationId = Annotated[str, StringConstraints(pattern=r"^(gen-[0-9a-f]{32}|chatcmpl-[A-Za-z0-9._-]{1,64})$")]
+"""Of a reply of /generate, or of a chat completion."""
 QuestionId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
 StopText = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 
 
-class _Request(BaseModel):
+class StrictRequest(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-class _Response(BaseModel):
+class StrictResponse(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class GenerateRequest(_Request):
+class GenerateRequest(StrictRequest):
     """POST /generate. Either `prompt` (one user message) or `messages`."""
 
     model_config = ConfigDict(
@@ -67,48 +68,7 @@ class GenerateRequest(_Request):
         return as_chat(self.prompt, self.messages)
 
 
-class FeedbackRequest(_Request):
-    """POST /feedback: `user_id` preferred `chosen` to `rejected` as the reply to the prompt."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [{"user_id": "ada", "prompt": "Why is the sky blue?", "chosen": "Air.", "rejected": "It is."}]
-        }
-    )
-
-    user_id: UserId
-    chosen: Text | None = None
-    rejected: Text | None = None
-    prompt: Text | None = None
-    messages: Messages | None = None
-    generation_id: GenerationId | None = None
-    """Take the prompt of this generation."""
-    question_id: QuestionId | None = None
-    """Take the prompt of this question of the bundle's bank; `chosen` and `rejected` are its two replies."""
-    chosen_generation_id: GenerationId | None = None
-    rejected_generation_id: GenerationId | None = None
-    """Take everything from these two generations, the `candidates` of one request."""
-    consent: bool = False
-    """The user agrees that the vote may be exported and train a later bundle."""
-
-    @model_validator(mode="after")
-    def _one_prompt(self) -> Self:
-        given = (self.prompt, self.messages, self.generation_id, self.question_id, self.chosen_generation_id)
-        if sum(field is not None for field in given) != 1:
-            raise ValueError("give one of prompt, messages, generation_id, question_id and chosen_generation_id")
-        if self.messages is not None and all(message.role != "user" for message in self.messages):
-            raise ValueError("messages hold no user turn")
-        by_id = self.chosen_generation_id is not None
-        if (self.rejected_generation_id is not None) != by_id:
-            raise ValueError("chosen_generation_id and rejected_generation_id come together")
-        if any((side is None) != by_id for side in (self.chosen, self.rejected)):
-            raise ValueError("give chosen and rejected, unless chosen_generation_id says what they are")
-        if not by_id and self.chosen == self.rejected:
-            raise ValueError("chosen equals rejected")
-        return self
-
-
-class ProfileRequest(_Request):
+class ProfileRequest(StrictRequest):
     """PUT /users/{user_id}/profile. Null forgets it."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"profile": "I sail."}]})
@@ -123,19 +83,19 @@ def as_chat(prompt: str | None, messages: list[Message] | None) -> list[dict[str
     return [{"role": "user", "content": prompt or ""}]
 
 
-class PersonalizationInfo(_Response):
+class PersonalizationInfo(StrictResponse):
     state: State
     bundle: str
     votes: int | None
 
 
-class Usage(_Response):
+class Usage(StrictResponse):
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int
 
 
-class GenerateResponse(_Response):
+class GenerateResponse(StrictResponse):
     generation_id: str
     text: str
     finish_reason: str
@@ -143,27 +103,13 @@ class GenerateResponse(_Response):
     personalization: PersonalizationInfo
 
 
-class CandidatesResponse(_Response):
+class CandidatesResponse(StrictResponse):
     """Two replies to one prompt, for `chosen_generation_id` and `rejected_generation_id` of /feedback."""
 
     candidates: list[GenerateResponse]
 
 
-class FeedbackResponse(_Response):
-    """The vote is stored. What follows says what it did; all null when the store could not be asked for that."""
-
-    vote_id: str
-    votes: int
-    duplicate: bool
-    state: State | None = None
-    """How the user is served from now on."""
-    effective_votes: int | None = None
-    """As in GET /users/{user_id}."""
-    effect: Effect | None = None
-    """What the vote does to the user's code."""
-
-
-class UserResponse(_Response):
+class UserResponse(StrictResponse):
     """GET /users/{user_id}. An unknown user is no error: `known` is false and replies are generic."""
 
     user_id: str
@@ -188,7 +134,7 @@ class UserResponse(_Response):
     """The inferred code when it is short enough to be read."""
 
 
-class Question(_Response):
+class Question(StrictResponse):
     question_id: str
     messages: list[PlainMessage]
     first: str
@@ -197,7 +143,7 @@ class Question(_Response):
     """Nats that the answer is expected to tell."""
 
 
-class QuestionResponse(_Response):
+class QuestionResponse(StrictResponse):
     """GET /users/{user_id}/question. `reason` says why `question` is null."""
 
     user_id: str
@@ -206,7 +152,7 @@ class QuestionResponse(_Response):
     reason: NoQuestion | None
 
 
-class StatusResponse(_Response):
+class StatusResponse(StrictResponse):
     """GET /status: what is served, and whether it learns from votes."""
 
     bundle: str
@@ -222,12 +168,12 @@ class StatusResponse(_Response):
     store: Literal["ok", "down"]
 
 
-class DeletedVote(_Response):
+class DeletedVote(StrictResponse):
     vote_id: str
     votes: int
 
 
-class ErasureReceipt(_Response):
+class ErasureReceipt(StrictResponse):
     """DELETE /users/{user_id}: how much was deleted."""
 
     user_id: str

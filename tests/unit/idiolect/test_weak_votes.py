@@ -1,0 +1,60 @@
+"""Votes of a weaker kind in inference: what one counts, by hand, and what many say on the demo bundle."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bench.learning.reply_margins import read_margins
+from idiolect.bank import NO_REPLY, pair_id
+from idiolect.bundle import Bundle
+from idiolect.learning import WEIGHTS, GivenVote, VoteKind, counting, know
+from idiolect_training.data.everyday import TASTES, shared
+from tests.parts.bundles import small_bundle, with_bank
+
+PAIR = pair_id([{"role": "user", "content": "Why?"}], "So.", NO_REPLY)
+
+
+@pytest.mark.parametrize("kind", WEIGHTS)
+def test_a_vote_counts_as_much_as_its_kind(tmp_path, kind: VoteKind):
+    """Four clusters, equally likely before; a margin of 2 under the first, of -1 under the others."""
+    bundle = with_bank(small_bundle(tmp_path / "bundle"))
+    votes, margins = [GivenVote(PAIR, True, 1, kind=kind)], {PAIR: np.array([0, 2, -1, -1, -1.0])}
+    known = know(bundle.bank, bundle.user_model, votes, margins)
+    liked, not_liked = (0.9 / (1 + math.exp(-margin)) + 0.05 for margin in (2, -1))  # noise 0.1, temperature 1
+    one, other = liked ** WEIGHTS[kind], not_liked ** WEIGHTS[kind]
+    assert known.code == pytest.approx([one / (one + 3 * other), *[other / (one + 3 * other)] * 3], rel=1e-6)
+    assert (known.effective_votes, known.pairs) == (1, {PAIR})
+
+
+def test_a_thumb_counts_less_than_a_comparison():
+    assert 0 < WEIGHTS["thumb"] <= WEIGHTS["edit"] <= WEIGHTS["comparison"] == 1
+
+
+def test_up_and_down_are_two_answers_to_one_question():
+    up, down = GivenVote(PAIR, False, 1, "1-0", "thumb"), GivenVote(PAIR, True, 2, "2-0", "thumb")
+    assert counting([up, down]) == [down]
+    assert counting([down, up]) == [up]
+    assert pair_id([{"role": "user", "content": "Why?"}], NO_REPLY, "So.") == PAIR
+
+
+@pytest.fixture(scope="module")
+def margins(demo_bundle: Bundle) -> np.ndarray:
+    return read_margins(demo_bundle.bundle_id)
+
+
+@settings(deadline=None, max_examples=40)
+@given(taste=st.sampled_from(TASTES), seed=st.integers(0, 10_000))
+def test_who_gives_thumbs_alone_ends_with_the_right_taste(demo_bundle: Bundle, margins, taste: str, seed: int):
+    """A thumb at every reply to eight prompts, up where two of the three words are right: a day's votes."""
+    draw = np.random.default_rng(seed)
+    votes, rows = [], {}
+    for prompt in draw.permutation(len(margins))[:8]:
+        for reply in draw.permutation(len(TASTES)):
+            pair = f"{prompt * len(TASTES) + reply:016x}"
+            votes.append(GivenVote(pair, shared(taste, TASTES[reply]) >= 2, len(votes), kind="thumb"))
+            rows[pair] = np.concatenate([[0.0], margins[prompt, reply]])
+    known = know(demo_bundle.bank, demo_bundle.user_model, votes, rows)
+    assert demo_bundle.manifest.cluster_names[known.code.argmax()] == taste.replace("-", ", ")
