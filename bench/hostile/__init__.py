@@ -134,7 +134,6 @@ EXPERIMENTS = (
                     at_most("neighbour/failed", 0),
                     at_most("votes_wait_s", 1),
                     at_most("erasures_wait_s", 1),
-                    at_most("bytes_per_erasure", 100),
                     at_most("full_redis/lost", 0),
                     at_least("full_redis/user_gone", 1),
                     at_least("full_redis/taken_after", 1),

@@ -27,8 +27,11 @@ from idiolect_server.store.stream import Erasure
 
 PIECE = 250
 """Votes, or generations, deleted in one step of Redis: about a millisecond."""
-GONE_TTL_S = 24 * 3600
-"""For so long it is remembered that somebody was erased of whom there was nothing: codes may be on their way."""
+GONE_TTL_S = 3600
+"""For so long it is remembered that somebody was erased of whom there was nothing: a code, or a reply that is being
+written, may be on its way. A mark takes 255 bytes, and nobody has to be known to be erased: a caller with a key who
+erases 300 strangers a second (make greedy) fills 280 MB so, and no more.
+"""
 SHARDS_AT_ONCE = 4
 LOOK_S = 30.0
 """Between looks for erasures that were left unfinished."""
