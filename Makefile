@@ -71,7 +71,7 @@ five-answers: length-users  ## replies to new users after five answers through t
 feedback: length-users  ## latency of votes, and what background scoring costs replies
 	@$(PY) -m bench.learning.feedback
 
-weak-votes: setup  ## what thumbs and edits tell of a stranger, and how much they should count (2 minutes)
+weak-votes: setup  ## what thumbs and edits tell of a stranger, and how much they should count (half a minute)
 	@$(PY) -m bench.learning.weak_votes $(SEEDS)
 
 odd-values: model  ## 2,000 values in Redis that are not ours, under every kind of key (10 minutes)

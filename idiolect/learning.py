@@ -30,7 +30,7 @@ itself, against NO_REPLY (idiolect/bank.py)."""
 WEIGHTS: Mapping[VoteKind, float] = {"comparison": 1.0, "edit": 1.0, "thumb": 0.5}
 """How much a vote of each kind counts: in inference it multiplies the log-likelihood of the vote, in training its loss.
 
-Measured by `make weak-votes` (docs/new-users.md).
+Measured by `make weak-votes` (docs/results/weak-votes.md).
 """
 
 NoQuestion = Literal["no_bank", "nothing_worth_asking", "all_skipped"]
