@@ -1,4 +1,4 @@
-"""In which words an error is told: ours, or, below /v1, those of the OpenAI API, by which its clients sort errors.
+"""In which words an error is told: ours, or, below /v1, those of the API that is spoken there, whose clients read them.
 
 The names are those of OpenAI's own answers (API reference, "Error codes", and its Python client's classes): `type` is
 the kind of error, `code` the error, `param` the field of the request that is at fault.
@@ -33,6 +33,11 @@ def is_openai(path: str) -> bool:
     return path == "/v1" or path.startswith("/v1/")
 
 
+def is_anthropic(path: str) -> bool:
+    """Whether the Anthropic API is spoken at a path."""
+    return path == "/v1/messages" or path.startswith("/v1/messages/")
+
+
 def openai_status(error: IdiolectError) -> int:
     """The HTTP status there: 400 for what the first table has as 422, and for a prompt that is too long."""
     found = status(error)
@@ -57,7 +62,12 @@ def told(error: IdiolectError, path: str, code: int | None = None) -> tuple[int,
     """Status and JSON of an error at a path. `code` is the status where it is not the error's own."""
     if is_openai(path):
         code = openai_status(error) if code is None else code
-        return code, {"error": openai_error(error, code)}
+        said = openai_error(error, code)
+        if is_anthropic(path):
+            # Its reference, "Errors": the same kinds by the same names, but for the server's own.
+            said["type"] = "api_error" if said["type"] == "server_error" else said["type"]
+            return code, {"type": "error", "error": said}
+        return code, {"error": said}
     return status(error) if code is None else code, body(error)
 
 

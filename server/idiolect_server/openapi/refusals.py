@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from idiolect.errors import IdiolectError, LayoutError
-from idiolect_server.door.dialect import is_openai, told
+from idiolect_server.door.dialect import is_anthropic, is_openai, told
 from idiolect_server.errors import (
     BodyTooLarge,
     DeadlineExceeded,
@@ -70,7 +70,8 @@ def responses(errors: Iterable[type[IdiolectError]], path: str) -> dict[str, dic
 
 
 def _response(codes: list[str], path: str, retried: bool) -> dict[str, Any]:
-    error = {"$ref": f"#/components/schemas/{'OpenAIError' if is_openai(path) else 'Error'}"}
+    name = "AnthropicError" if is_anthropic(path) else "OpenAIError" if is_openai(path) else "Error"
+    error = {"$ref": f"#/components/schemas/{name}"}
     of_these = {"properties": {"error": {"properties": {"code": {"enum": codes}}}}}
     response: dict[str, Any] = {
         "description": " or ".join(f"`{code}`" for code in codes),
@@ -96,15 +97,17 @@ def _schema(description: str, properties: dict[str, Any]) -> dict[str, Any]:
     return {**whole, "description": description}
 
 
+_OPENAI = {
+    **_TOLD,
+    "code": _CODE,
+    "type": {"type": "string", "description": "Which kind of error, as the API names it."},
+    "param": {"type": ["string", "null"], "description": "The field that is at fault, where it is one."},
+}
+_ANTHROPIC = _schema("What every error below /v1/messages becomes: Anthropic's, with what OpenAI's has.", _OPENAI)
+_ANTHROPIC["properties"] = {"type": {"const": "error"}, **_ANTHROPIC["properties"]}
+_ANTHROPIC["required"] = ["type", "error"]
 SCHEMAS = {
     "Error": _schema("What every error of the native API becomes.", {"code": _CODE, **_TOLD}),
-    "OpenAIError": _schema(
-        "What every error below /v1 becomes: OpenAI's error object, with our hint.",
-        {
-            **_TOLD,
-            "code": _CODE,
-            "type": {"type": "string", "description": "Which kind of error, as the OpenAI API names it."},
-            "param": {"type": ["string", "null"], "description": "The field that is at fault, where it is one."},
-        },
-    ),
+    "OpenAIError": _schema("What every error below /v1 becomes: OpenAI's error object, with our hint.", _OPENAI),
+    "AnthropicError": _ANTHROPIC,
 }

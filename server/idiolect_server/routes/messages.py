@@ -7,8 +7,8 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from idiolect.errors import IdiolectError
+from idiolect_server.door.dialect import told
 from idiolect_server.errors import ConstraintRefused, UnknownModel
-from idiolect_server.errors import body as error_body
 from idiolect_server.openapi.chat import ANSWER, ref
 from idiolect_server.openapi.refusals import REPLY, raises
 from idiolect_server.routes import who as whose
@@ -46,5 +46,4 @@ def _with_user(body: Mapping[str, Any]) -> dict[str, Any]:
 
 def _told(error: IdiolectError) -> str:
     """As the protocol tells of an error in a stream."""
-    told = error_body(error)["error"]
-    return event("error", json.dumps({"type": "error", "error": {"type": "api_error", **told}}))
+    return event("error", json.dumps(told(error, "/v1/messages")[1]))

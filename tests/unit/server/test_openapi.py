@@ -9,7 +9,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from idiolect_server.app import create_app
-from idiolect_server.door.dialect import is_openai
+from idiolect_server.door.dialect import is_anthropic, is_openai
 from idiolect_server.door.keys import digest
 from idiolect_server.engine.chat_request import REFUSED, ChatRequest
 from idiolect_server.errors import Overloaded, UnknownVote
@@ -59,7 +59,7 @@ def test_every_operation_says_its_errors_in_its_dialect(document: dict[str, Any]
         assert ("422" in answers) <= (not is_openai(path))
         for status, response in answers.items():
             if int(status) >= 400 and (path, status) != ("/health/ready", "503"):  # that says how it goes instead
-                name = "OpenAIError" if is_openai(path) else "Error"
+                name = "AnthropicError" if is_anthropic(path) else "OpenAIError" if is_openai(path) else "Error"
                 assert f"#/components/schemas/{name}" in json.dumps(response)
         assert operation["security"] == ([{"key": []}] if with_keys and not is_health else [])
 

@@ -53,6 +53,13 @@ def test_openai_clients_are_told_in_their_words(error: IdiolectError, expected: 
     assert told(error, "/generate") == (status(error), body(error))
 
 
+def test_anthropic_clients_are_told_in_theirs():
+    assert told(Overloaded("m"), "/v1/messages")[1]["type"] == "error"
+    code, content = told(EngineDead("m"), "/v1/messages/count_tokens")
+    assert (code, content["error"]["type"], content["error"]["message"]) == (503, "api_error", "m")
+    assert "type" not in told(EngineDead("m"), "/v1/messagesX")[1]
+
+
 def test_no_error_is_422_below_v1():
     for error in leaves(IdiolectError):
         code, content = told(error("m"), "/v1")
