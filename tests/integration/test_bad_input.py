@@ -29,7 +29,7 @@ BAD_GENERATE = {
     "empty prompt": {"prompt": ""},
     "both": {"prompt": "x", "messages": [{"role": "user", "content": "x"}]},
     "no messages": {"messages": []},
-    "unknown role": {"messages": [{"role": "tool", "content": "x"}]},
+    "unknown role": {"messages": [{"role": "function", "content": "x"}]},
     "content parts": {"messages": [{"role": "user", "content": [{"type": "prompt_embeds", "data": "x"}]}]},
     "unknown field": {"prompt": "x", "prompt_embeds": "AAAA"},
     "nul": {"prompt": "a\0b"},

@@ -118,7 +118,7 @@ def test_a_stream_is_the_whole_reply_in_pieces(live: Live):
 def test_openai_clients_are_personalized_by_user(live: Live):
     """The official client, against vLLM's own serving layer: same tokens as the native route."""
     client = OpenAI(base_url=f"{live.url}/v1", api_key=API_KEY)
-    (model,) = client.models.list().data
+    model = client.models.list().data[0]
     texts = {}
     for user in ("short-prose-plain-1", "thorough-prose-plain-1", "stranger"):
         native = live.generate(user_id=user, prompt=PROMPTS[0], max_tokens=24)
@@ -178,7 +178,7 @@ def test_a_judge_is_any_openai_endpoint(live: Live):
     ]
     votes = [Preference(user_id="ada", prompt="What is Venus?", chosen="Venus. It is hot.", rejected="A planet.")]
     with OpenAI(base_url=f"{live.url}/v1", api_key=API_KEY) as client:
-        (model,) = client.models.list().data
+        model = client.models.list().data[0]
     found = judge(replies, votes, f"{live.url}/v1", model.id, API_KEY)
     assert found.keys() == {"ada"}
     assert found["ada"]["wins"] + found["ada"]["ties"] + found["ada"]["losses"] == 2

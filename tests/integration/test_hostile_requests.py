@@ -78,7 +78,7 @@ def test_a_stored_profile_that_does_not_fit_costs_no_reply(live: Live):
         assert chat["usage"]["prompt_tokens"] == reply["usage"]["prompt_tokens"]
         assert (chat["usage"]["prompt_tokens"] > 4096 + n_digits) == is_told
     too_long = {"messages": [{"role": "user", "content": "7" * 8200}], "max_tokens": 1}
-    assert live.http.post("/v1/chat/completions", json={**too_long, "user": "wordy"}).status_code == 413
+    assert live.http.post("/v1/chat/completions", json={**too_long, "user": "wordy"}).status_code == 400
     assert live.http.post("/generate", json={**too_long, "user_id": "wordy"}).status_code == 413
 
 

@@ -66,6 +66,15 @@ class Learning(Live):
         found = re.search(rf"^{re.escape(name)} (\S+)$", self.http.get("/metrics").text, re.MULTILINE)
         return float(found[1]) if found else 0.0
 
+    def settled(self, name: str) -> float:
+        """The metric when nothing of earlier tests is under way any more: it has not changed for two seconds."""
+        seen, since = self.metric(name), time.monotonic()
+        while time.monotonic() - since < 2:
+            time.sleep(0.1)
+            if (now := self.metric(name)) != seen:
+                seen, since = now, time.monotonic()
+        return seen
+
     def inferred(self, user_id: str) -> bytes | None:
         return self.connection.get(keyspace.inferred(self.bundle.bundle_id, user_id))
 
@@ -300,7 +309,7 @@ def test_a_pair_whose_scoring_never_ends_is_given_up(learning: Learning):
     identity = pair_id([{"role": "user", "content": "Deadly?"}], "a", "b")
     bundle_id = learning.bundle.bundle_id
     learning.connection.set(keyspace.tries(bundle_id, identity), 3)
-    scored = learning.metric("idiolect_pairs_scored_total")
+    scored = learning.settled("idiolect_pairs_scored_total")
     learning.post("/feedback", user_id="theo", **pair)
     deadline = time.monotonic() + 30
     kept = keyspace.margins(bundle_id, keyspace.shard(identity))

@@ -31,7 +31,9 @@ class Release:
         found = self.names.get(model) if isinstance(model, str) else None
         if found is None:
             known = ", ".join(self.names)
-            raise UnknownModel(f"the model {str(model)[:256]!r} is not served", hint=f"these are: {known}")
+            raise UnknownModel(
+                f"the model {str(model)[:256]!r} is not served", hint=f"these are: {known}", param="model"
+            )
         return found
 
     @property
