@@ -613,6 +613,6 @@ def test_feedback_knows_the_last_of_two_answers_in_one_millisecond(tmp_path: Pat
 
 
 def test_feedback_fields_are_those_of_the_route():
-    source = (ROOT / "server" / "idiolect_server" / "routes" / "feedback.py").read_text()
+    source = (ROOT / "server" / "idiolect_server" / "users" / "vote.py").read_text()
     for field in STORED.keys() - {"user_id"}:
         assert f'"{field}": ' in source
