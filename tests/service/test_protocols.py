@@ -1,5 +1,6 @@
 """The routes of all protocols around the small engine: names of models, tokens, version, health."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -170,3 +171,19 @@ def test_what_cannot_be_voted_on_is_not_kept(run):
         assert (await running.http.post("/feedback", json=vote)).status_code == 404
 
     run(check)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_completion_under_way_while_its_user_is_erased_is_not_kept(run, stream: bool):
+    async def check(running: Service) -> None:
+        body = {"messages": SAID, "user": "ann", "stream": stream}
+        asked = asyncio.create_task(running.http.post("/v1/chat/completions", json=body))
+        while not running.live.admission.n_replies:
+            await asyncio.sleep(0.005)
+        assert (await running.http.delete("/users/ann")).status_code == 200
+        assert not asked.done()
+        said = (await asked).text.split("\n\n")[0].removeprefix("data: ")
+        vote = {"user_id": "ann", "generation_id": json.loads(said)["id"], "thumb": "up"}
+        assert (await running.http.post("/feedback", json=vote)).status_code == 404
+
+    run(check, token_s=0.1)

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -25,12 +24,13 @@ class Completion:
     who: Personalization
     user_id: str
     body: Mapping[str, Any]
+    began_s: float
+    """When it was asked for, in Unix seconds: one that was under way while its user was erased is not kept."""
     profile: str | None = None
     """That the prompt had."""
     id: str = ""
     choices: dict[int, str] = field(default_factory=dict)
     _n_chars: int = 0
-    _began_s: float = field(default_factory=time.time)
 
     async def whole(self, answer: Mapping[str, Any]) -> None:
         """Keep an answer that is complete."""
@@ -75,6 +75,6 @@ class Completion:
         }
         try:
             self.live.store.check_room()
-            await self.live.store.generations.remember(self.user_id, self.id, generation, self._began_s)
+            await self.live.store.generations.remember(self.user_id, self.id, generation, self.began_s)
         except StoreError as error:
             log.warning("completion %s cannot be kept for feedback: %s", self.id, error.message)

@@ -1,6 +1,7 @@
 """/v1/chat/completions, /v1/completions and /v1/models: the OpenAI API, with `user` honoured."""
 
 import json
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack
 from typing import Any, Literal
@@ -71,7 +72,7 @@ async def reply(http: Request, body: dict[str, Any], verb: Verb, told: Told) -> 
     """The answer to a request of any of these protocols; `told` has an error as the protocol's streams tell of one."""
     release, live = leased(http), serving(http.app)
     live.admission.check()
-    deadline = live.admission.deadline()
+    deadline, began_s = live.admission.deadline(), time.time()
     user_id = whose.user_of(http, **{field: body.get(field) for field in whose.FIELDS})
     named = release.named(body.get("model"))
     said = {field: list(_texts(body.get(field))) for field in IN_THE_PROMPT}
@@ -94,7 +95,7 @@ async def reply(http: Request, body: dict[str, Any], verb: Verb, told: Told) -> 
     headers = {STATE_HEADER: who.state}
     kept = None
     if verb == "chat" and named.is_personal and user_id is not None:
-        kept = Completion(live, who, user_id, body, profile)
+        kept = Completion(live, who, user_id, body, began_s, profile)
     if isinstance(answer, dict):
         if kept is not None:
             await kept.whole(answer)
