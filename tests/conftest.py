@@ -14,7 +14,7 @@ from bench.results import record
 from idiolect.bundle import Bundle
 from idiolect_server.door.keys import digest
 from idiolect_training.demo_model import demo_model
-from tests.live import DEMO_BUNDLE, Redis, running_server
+from tests.live import DEMO_BUNDLE, Redis, memory_folder, running_server
 
 API_KEY = "idk-for-tests-only"
 
@@ -89,22 +89,29 @@ class Live:
         return answer
 
 
+@pytest.fixture
+def in_memory() -> Iterator[Path]:
+    """A folder on which Redis's fsync takes no time."""
+    with memory_folder() as folder:
+        yield folder
+
+
 @pytest.fixture(scope="session")
 def live(tmp_path_factory: pytest.TempPathFactory, model_path: Path) -> Iterator[Live]:
     """One server for the whole session: the demo bundle, merged, keys required, Redis beside it."""
     folder = tmp_path_factory.mktemp("live")
-    redis = Redis(folder / "redis")
-    redis.start()
-    try:
-        with (folder / "server.log").open("wb") as log:
+    with memory_folder() as memory, (folder / "server.log").open("wb") as log:
+        redis = Redis(memory)
+        redis.start()
+        try:
             settings = {"redis_url": redis.url, "api_keys": digest(API_KEY), "data_dir": str(folder / "data")}
             with (
                 running_server(log, **settings) as (url, process),
                 httpx.Client(base_url=url, headers={"Authorization": f"Bearer {API_KEY}"}, timeout=120) as http,
             ):
                 yield Live(url, http, redis, process.pid)
-    finally:
-        redis.stop()
+        finally:
+            redis.stop()
 
 
 def read_lines(path: Path) -> list[dict[str, str]]:

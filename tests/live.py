@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -44,6 +45,17 @@ def cluster_port() -> int:
             except OSError:
                 continue
             return port
+
+
+@contextmanager
+def memory_folder() -> Iterator[Path]:
+    """For a Redis whose disk is not the subject: an fsync takes no time in it, and on a busy disk outlasts a timeout.
+
+    On a system without /dev/shm it is a folder on disk.
+    """
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(prefix="idiolect-", dir=memory if memory.is_dir() else None) as name:
+        yield Path(name)
 
 
 @dataclass

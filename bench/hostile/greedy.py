@@ -24,7 +24,7 @@ from bench.hostile.neighbour import GREEDY, NEIGHBOUR, Neighbour, each, vote
 from bench.results import record
 from idiolect_server.routes.feedback import CURSOR_HEADER
 from idiolect_training.demo_model import demo_model
-from tests.live import Redis, running_server
+from tests.live import Redis, memory_folder, running_server
 from tests.parts.tiny import tiny_bundle
 
 N_VOTES, N_ERASURES = 100_000, 10_000
@@ -161,8 +161,7 @@ def main() -> None:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         bundle, model, _ = tiny_bundle(folder, demo_model())
         settings = {"bundle": str(bundle.path), "model": str(model), "cache_dir": str(folder / "cache")}
-        memory = Path("/dev/shm")
-        store = Redis(Path(stack.enter_context(tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None))))
+        store = Redis(stack.enter_context(memory_folder()))
         store.start()
         stack.callback(store.stop)
         log = stack.enter_context((folder / "server.log").open("wb"))

@@ -9,7 +9,6 @@ import asyncio
 import json
 import random
 import sys
-import tempfile
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -22,14 +21,12 @@ from tqdm import tqdm
 from bench.results import record
 from idiolect_server.store.codes import CodeTable
 from idiolect_training.demo_model import demo_model
-from tests.live import Redis, running_server
+from tests.live import Redis, memory_folder, running_server
 from tests.parts.odd_values.values import Place, mutated, plant
 from tests.parts.odd_values.walk import Walk
 from tests.parts.tiny import tiny_bundle
 
 N_VALUES, N_MUTATED = 2000, 640
-IN_MEMORY = Path("/dev/shm")
-"""Where Redis's fsync, of which there are tens of thousands here, takes no time."""
 
 
 def cases(places: list[Place], rng: random.Random) -> list[tuple[int, str]]:
@@ -75,7 +72,7 @@ async def walk(url: str, connection: Any, table: CodeTable) -> dict[str, Any]:
 
 def main() -> None:
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=IN_MEMORY if IN_MEMORY.is_dir() else None)))
+        folder = stack.enter_context(memory_folder())
         bundle, model, _ = tiny_bundle(folder, demo_model())
         store = Redis(folder / "redis")
         store.start()

@@ -126,9 +126,9 @@ def test_leaving_a_reply_leaves_the_engine_free(running: Running):
     assert running.engine.alive
 
 
-def test_two_releases_on_one_engine_never_mix(running: Running, tmp_path: Path, evidence):
+def test_two_releases_on_one_engine_never_mix(running: Running, in_memory: Path, evidence):
     """R3: interleaved requests each get their bundle's solo reply; of a retired bundle nothing is left."""
-    redis = Redis(tmp_path / "redis")
+    redis = Redis(in_memory)
     redis.start()
     try:
         value = running.run(serve_two(running, redis.url))

@@ -19,7 +19,7 @@ from idiolect.bundle import Bundle
 from idiolect_server.errors import StoreUnavailable
 from idiolect_server.store import keyspace
 from idiolect_server.store.codes import CodeTable
-from idiolect_server.store.connection import STORE_ERRORS, connect, send
+from idiolect_server.store.connection import STORE_ERRORS, TIMEOUT_S, connect, send
 from idiolect_server.store.store import Store
 from tests.integration.test_personalize import VOTE, Replica, replicas, soon
 from tests.live import N_SLOTS, Cluster, running_server
@@ -29,8 +29,8 @@ USERS = tuple(f"user-{number}" for number in range(60))
 
 
 @pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    nodes = Cluster(tmp_path / "cluster")
+def cluster(in_memory: Path) -> Iterator[Cluster]:
+    nodes = Cluster(in_memory)
     try:
         nodes.start()
         yield nodes
@@ -49,7 +49,7 @@ def test_everything_of_a_user_is_there(cluster: Cluster, bundle: Bundle, monkeyp
 
     async def scenario() -> None:
         table = CodeTable.of(bundle)
-        async with replicas(cluster.url, bundle, 2) as (one, other):
+        async with replicas(cluster.url, bundle, 2, TIMEOUT_S) as (one, other):
             await one.store.load_codes(table, bundle.user_ids, bundle.codes)
             for user_id, code in zip(USERS, bundle.codes, strict=True):
                 stored = (await one.store.user(table, user_id)).trained
@@ -166,7 +166,7 @@ def test_a_primary_is_lost_under_load(cluster: Cluster, bundle: Bundle, how: sig
         return {(await replica.users.find(user_id)).state for user_id in USERS}
 
     async def scenario() -> None:
-        async with replicas(cluster.url, bundle, 1) as (one,):
+        async with replicas(cluster.url, bundle, 1, TIMEOUT_S) as (one,):
             await one.store.load_codes(CodeTable.of(bundle), bundle.user_ids, bundle.codes)
             stop = asyncio.Event()
             votes = [asyncio.create_task(vote(one.store, number, stop)) for number in range(4)]

@@ -39,7 +39,7 @@ from idiolect_training.data.preferences import Preference
 from idiolect_training.fit.batch import tokenize
 from idiolect_training.fit.policy import Policy
 from tests.conftest import API_KEY, Live
-from tests.live import Redis, running_server
+from tests.live import Redis, memory_folder, running_server
 from tests.parts.tiny import tiny_bundle
 
 
@@ -89,25 +89,25 @@ class Learning(Live):
 def learning(tmp_path_factory: pytest.TempPathFactory, model_path: Path) -> Iterator[Learning]:
     folder = tmp_path_factory.mktemp("learning")
     bundle, model, policy = tiny_bundle(folder, model_path)
-    store = Redis(folder / "redis")
-    store.start()
     log = folder / "server.log"
     settings = {
         "bundle": str(bundle.path),
         "model": str(model),
-        "redis_url": store.url,
         "api_keys": digest(API_KEY),
         "cache_dir": str(folder / "cache"),
     }
-    try:
-        with (
-            log.open("wb") as file,
-            running_server(file, **settings) as (url, process),
-            httpx.Client(base_url=url, headers={"Authorization": f"Bearer {API_KEY}"}, timeout=120) as http,
-        ):
-            yield Learning(url, http, store, process.pid, bundle, policy, log, redis.Redis.from_url(store.url))
-    finally:
-        store.stop()
+    with memory_folder() as memory:
+        store = Redis(memory)
+        store.start()
+        try:
+            with (
+                log.open("wb") as file,
+                running_server(file, redis_url=store.url, **settings) as (url, process),
+                httpx.Client(base_url=url, headers={"Authorization": f"Bearer {API_KEY}"}, timeout=120) as http,
+            ):
+                yield Learning(url, http, store, process.pid, bundle, policy, log, redis.Redis.from_url(store.url))
+        finally:
+            store.stop()
 
 
 def test_a_stranger_becomes_known_by_answers_alone(learning: Learning):

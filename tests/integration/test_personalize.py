@@ -16,12 +16,13 @@ import redis
 from idiolect.bundle import Bundle
 from idiolect_server.errors import StoreUnavailable
 from idiolect_server.store.codes import CodeTable
+from idiolect_server.store.connection import PATIENT_S, TIMEOUT_S
 from idiolect_server.store.record import encode_code
 from idiolect_server.store.store import Store
 from idiolect_server.users.cache import UserCache
 from idiolect_server.users.learner import Learner
 from idiolect_server.users.personalizer import Personalizer
-from tests.live import Redis
+from tests.live import Redis, memory_folder
 from tests.parts.bundles import small_bundle, with_bank
 
 VOTE = {"messages": [{"role": "user", "content": "p"}], "chosen": "a", "rejected": "b"}
@@ -30,16 +31,16 @@ VOTE = {"messages": [{"role": "user", "content": "p"}], "chosen": "a", "rejected
 class Replica:
     """One server's store and users."""
 
-    def __init__(self, url: str, bundle: Bundle) -> None:
-        self.store = Store(url)
+    def __init__(self, url: str, bundle: Bundle, timeout_s: float = PATIENT_S) -> None:
+        self.store = Store(url, timeout_s=timeout_s)
         cache = UserCache(self.store.changes)
         cache.add(bundle.bundle_id)
         self.users = Personalizer(bundle, self.store, Learner(bundle, self.store), cache)
 
 
 @asynccontextmanager
-async def replicas(url: str, bundle: Bundle, n: int) -> AsyncIterator[list[Replica]]:
-    started = [Replica(url, bundle) for _ in range(n)]
+async def replicas(url: str, bundle: Bundle, n: int, timeout_s: float = PATIENT_S) -> AsyncIterator[list[Replica]]:
+    started = [Replica(url, bundle, timeout_s) for _ in range(n)]
     watching = [asyncio.create_task(replica.store.changes.watch()) for replica in started]
     try:
         for replica in started:
@@ -80,12 +81,13 @@ def reads(connection: redis.Redis) -> int:
 
 
 def served(tmp_path: Path, scenario: Callable[[Redis, Bundle], Awaitable[None]]) -> None:
-    store = Redis(tmp_path / "redis")
-    store.start()
-    try:
-        asyncio.run(scenario(store, small_bundle(tmp_path / "bundle")))
-    finally:
-        store.stop()
+    with memory_folder() as folder:
+        store = Redis(folder)
+        store.start()
+        try:
+            asyncio.run(scenario(store, small_bundle(tmp_path / "bundle")))
+        finally:
+            store.stop()
 
 
 def test_a_user_is_read_once_until_something_changes(tmp_path: Path):
@@ -203,7 +205,7 @@ def test_a_redis_that_hangs_is_noticed(tmp_path: Path):
     """And holds up only whoever finds that out."""
 
     async def scenario(store: Redis, bundle: Bundle) -> None:
-        async with replicas(store.url, bundle, 1) as (one,):
+        async with replicas(store.url, bundle, 1, TIMEOUT_S) as (one,):
             assert store.process is not None
             os.kill(store.process.pid, signal.SIGSTOP)
             try:

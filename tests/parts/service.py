@@ -16,7 +16,7 @@ from idiolect_server.door.server import Server
 from idiolect_server.engine.base import Engine, EngineConfig
 from idiolect_server.serving import Serving
 from idiolect_server.settings import Settings
-from tests.live import DEMO_BUNDLE, free_port
+from tests.live import DEMO_BUNDLE, free_port, memory_folder
 
 
 @dataclass
@@ -37,7 +37,6 @@ class Service:
 
 @asynccontextmanager
 async def service(
-    folder: Path,
     engine: Engine,
     bundle: Path = DEMO_BUNDLE,
     starts: asyncio.Event | None = None,
@@ -51,23 +50,24 @@ async def service(
             await starts.wait()
         return engine
 
-    # The adapter live: nothing is merged for an engine that has no weights.
-    chosen = Settings(bundle=bundle, data_dir=folder / "data", adapter="live", **settings)
-    app, port = create_app(chosen, start_engine), free_port()
-    server = Server(app, "127.0.0.1", port)
-    serving = asyncio.create_task(server.serve())
-    try:
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as http:
-            running = Service(app, http, engine, server)
-            # A start that fails may end the server before it has begun to listen.
-            while not app.state.closing.failed and (
-                not server.started or (starts is None and app.state.serving is None)
-            ):
-                await asyncio.sleep(0.01)
-            yield running
-    finally:
-        server.should_exit = True
-        await serving
+    with memory_folder() as data_dir:
+        # The adapter live: nothing is merged for an engine that has no weights.
+        chosen = Settings(bundle=bundle, data_dir=data_dir, adapter="live", **settings)
+        app, port = create_app(chosen, start_engine), free_port()
+        server = Server(app, "127.0.0.1", port)
+        serving = asyncio.create_task(server.serve())
+        try:
+            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as http:
+                running = Service(app, http, engine, server)
+                # A start that fails may end the server before it has begun to listen.
+                while not app.state.closing.failed and (
+                    not server.started or (starts is None and app.state.serving is None)
+                ):
+                    await asyncio.sleep(0.01)
+                yield running
+        finally:
+            server.should_exit = True
+            await serving
 
 
 async def events(response: httpx.Response) -> AsyncIterator[tuple[str, dict[str, Any]]]:

@@ -17,12 +17,12 @@ def tokenizer(model_path: Path) -> Any:
 
 
 @pytest.fixture
-def run(tmp_path: Path, tokenizer: Any) -> Any:
+def run(tokenizer: Any) -> Any:
     """run(check, token_s): a service for the length of one check."""
 
     def go(check: Any, token_s: float = 0.0, **options: Any) -> None:
         async def main() -> None:
-            async with service(tmp_path, SmallEngine(tokenizer, token_s=token_s), **options) as running:
+            async with service(SmallEngine(tokenizer, token_s=token_s), **options) as running:
                 await check(running)
 
         asyncio.run(main())

@@ -28,12 +28,12 @@ def tokenizer(model_path: Path) -> Any:
 
 
 @pytest.fixture
-def run(tmp_path: Path, tokenizer: Any) -> Any:
+def run(tokenizer: Any) -> Any:
     """run(check, ...settings): a service with a slow engine, for the length of one check."""
 
     def go(check: Any, **settings: Any) -> None:
         async def main() -> None:
-            async with service(tmp_path, SmallEngine(tokenizer, token_s=SLOW_S), **settings) as running:
+            async with service(SmallEngine(tokenizer, token_s=SLOW_S), **settings) as running:
                 await check(running)
 
         asyncio.run(main())
@@ -227,9 +227,9 @@ def test_an_engine_that_dies_ends_everything_at_once(run):
     run(check)
 
 
-def test_a_start_is_given_up_when_the_server_is_stopped(tmp_path: Path, tokenizer: Any):
+def test_a_start_is_given_up_when_the_server_is_stopped(tokenizer: Any):
     async def main() -> None:
-        async with service(tmp_path, SmallEngine(tokenizer), starts=asyncio.Event()) as running:
+        async with service(SmallEngine(tokenizer), starts=asyncio.Event()) as running:
             await asyncio.sleep(0.2)
             stop(running)
             assert await ended(running) < 1

@@ -2,8 +2,6 @@
 
 import asyncio
 import random
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,14 +21,7 @@ EACH = 5
 """Values for each kind of key, and one mutation of what is there; bench/hostile/odd_values.py has all of them."""
 
 
-@pytest.fixture
-def in_memory() -> Iterator[Path]:
-    """A folder on which Redis's fsync, of which there are thousands here, takes no time."""
-    with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
-        yield Path(folder)
-
-
-def test_every_kind_of_key_may_hold_anything(in_memory: Path, model_path: Path):
+def test_every_kind_of_key_may_hold_anything(model_path: Path):
     found: list[str] = []
 
     async def check(running: Service) -> None:
@@ -56,7 +47,7 @@ def test_every_kind_of_key_may_hold_anything(in_memory: Path, model_path: Path):
         assert n > 80
 
     async def main() -> None:
-        async with service(in_memory, SmallEngine(AutoTokenizer.from_pretrained(model_path))) as running:
+        async with service(SmallEngine(AutoTokenizer.from_pretrained(model_path))) as running:
             await check(running)
 
     asyncio.run(main())

@@ -25,12 +25,12 @@ ASKED = {"user_id": "short-list-warm-1", "prompt": "What is a compiler?", "max_t
 
 
 @pytest.fixture
-def run(tmp_path: Path, model_path: Path) -> Any:
+def run(model_path: Path) -> Any:
     def go(check: Any, token_s: float, n_replies: int = 2, **settings: Any) -> None:
         async def main() -> None:
             engine = SmallEngine(AutoTokenizer.from_pretrained(model_path), token_s=token_s)
             engine.capacity = Capacity(n_replies, 4096)
-            async with service(tmp_path, engine, **settings) as running:
+            async with service(engine, **settings) as running:
                 await check(running)
 
         asyncio.run(main())
@@ -125,11 +125,11 @@ def test_a_redis_that_ends_again_and_again_is_started_after_longer_and_longer_pa
 
 
 def test_a_redis_that_refuses_the_server_stops_the_start(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    in_memory: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ):
     """A wrong password, a user who is unknown, one who may not do enough. None of it is in the log."""
     monkeypatch.setattr(connection, "_said_s", {})
-    redis = Redis(tmp_path, ["--requirepass", "secret", *["--user", "reader", "on", ">weak", "~*", "+get", "+eval"]])
+    redis = Redis(in_memory, ["--requirepass", "secret", *["--user", "reader", "on", ">weak", "~*", "+get", "+eval"]])
     redis.start()
 
     async def check(name: str) -> None:
@@ -150,8 +150,8 @@ def test_a_redis_that_refuses_the_server_stops_the_start(
     assert "weak" not in caplog.text
 
 
-def test_an_error_that_redis_answers_is_not_silence(tmp_path: Path):
-    redis = Redis(tmp_path)
+def test_an_error_that_redis_answers_is_not_silence(in_memory: Path):
+    redis = Redis(in_memory)
     redis.start()
 
     async def check() -> None:

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.skipif(NGINX is None, reason="nginx is not installed (D
 async def proxied(folder: Path, model: Path, token_s: float = 0.0) -> AsyncIterator[tuple[Service, httpx.AsyncClient]]:
     """The service, and a client of the nginx before it. Only ports, paths and the ten seconds are not the file's."""
     engine = SmallEngine(AutoTokenizer.from_pretrained(model), token_s=token_s)
-    async with service(folder, engine, host="0.0.0.0", api_keys=(digest(KEY),)) as running:
+    async with service(engine, host="0.0.0.0", api_keys=(digest(KEY),)) as running:
         port, certificate, key = free_port(), folder / "fullchain.pem", folder / "privkey.pem"
         make = ["openssl", "req", "-x509", "-nodes", "-days", "1", "-newkey", "ec", "-pkeyopt"]
         make += ["ec_paramgen_curve:P-256", "-subj", f"/CN={NAME}", "-addext", f"subjectAltName=DNS:{NAME}"]

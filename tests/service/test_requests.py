@@ -169,7 +169,7 @@ def test_a_bundle_for_another_chat_template_is_not_served(
     bundle = second_bundle(demo_bundle, tmp_path / "bundle", layout)
 
     async def start() -> bool:
-        async with service(tmp_path, SmallEngine(tokenizer), bundle.path) as running:
+        async with service(SmallEngine(tokenizer), bundle.path) as running:
             return bool(running.app.state.closing.failed)
 
     assert asyncio.run(start())

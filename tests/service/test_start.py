@@ -82,14 +82,14 @@ BROKEN = {
 
 @pytest.mark.parametrize("how", BROKEN)
 def test_an_engine_that_gives_no_sound_reply_is_never_ready(
-    tmp_path: Path, tokenizer: Any, how: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    tokenizer: Any, how: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ):
     """The start fails with one error in words, without a traceback, and no request is ever let in."""
     make, words = BROKEN[how]
     monkeypatch.setattr(probe, "TIMEOUT_S", 0.1 if how == "silent" else 30.0)
 
     async def main() -> None:
-        async with service(tmp_path, make(tokenizer)) as running:
+        async with service(make(tokenizer)) as running:
             assert running.app.state.closing.failed
             assert running.app.state.serving is None
 
@@ -110,9 +110,7 @@ def test_users_who_are_tried_are_the_generic_one_and_the_largest_code(demo_bundl
     assert list(probe._users(replace(demo_bundle, codes=codes[:0]))) == ["the generic user"]
 
 
-def test_a_release_that_cannot_serve_leaves_the_others_as_they_were(
-    tmp_path: Path, tokenizer: Any, demo_bundle: Bundle
-):
+def test_a_release_that_cannot_serve_leaves_the_others_as_they_were(tokenizer: Any, demo_bundle: Bundle):
     """Neither a bundle that is served already, nor one of another width, nor one whose reply is unsound."""
 
     async def main() -> None:

@@ -18,7 +18,7 @@ from idiolect_server.store.connection import digest
 from idiolect_server.store.generations import MAX_GENERATION_BYTES, MAX_GENERATIONS
 from idiolect_server.store.store import Store
 from idiolect_server.store.votes import MAX_USER_VOTES
-from tests.live import Redis
+from tests.live import Redis, memory_folder
 
 VOTE = {"messages": [{"role": "user", "content": "p"}], "chosen": "a", "rejected": "b", "consent": True}
 TABLE = CodeTable("b1", 2, 0)
@@ -27,11 +27,12 @@ Check = Callable[[Store, Any], Coroutine[Any, Any, None]]
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    server = Redis(tmp_path_factory.mktemp("redis"))
-    server.start()
-    yield server
-    server.stop()
+def server() -> Any:
+    with memory_folder() as folder:
+        server = Redis(folder)
+        server.start()
+        yield server
+        server.stop()
 
 
 @asynccontextmanager

@@ -45,7 +45,7 @@ def test_what_the_server_has_written_may_come_back(tmp_path: Path, tokenizer: An
     """As part of a history, and in a vote, which training reads."""
 
     async def main() -> None:
-        async with service(tmp_path, Noisy(tokenizer)) as running:
+        async with service(Noisy(tokenizer)) as running:
             await check(running.http)
 
     async def check(http: httpx.AsyncClient) -> None:
@@ -146,11 +146,11 @@ def test_a_mark_that_a_reply_brings_changes_nothing_about_its_vote(run, demo_bun
     run(check)
 
 
-def test_a_stored_profile_that_does_not_fit_is_left_out(tmp_path: Path, tokenizer: Any):
+def test_a_stored_profile_that_does_not_fit_is_left_out(tokenizer: Any):
     """A digit is a token. One that comes with the request is the caller's own to shorten."""
 
     async def main() -> None:
-        async with service(tmp_path, SmallEngine(tokenizer, max_model_len=256)) as running:
+        async with service(SmallEngine(tokenizer, max_model_len=256)) as running:
             asked = {"user_id": "wordy", "prompt": "Hi", "max_tokens": 2}
             alone = (await running.http.post("/generate", json=asked)).json()
             await running.http.put("/users/wordy/profile", json={"profile": "7" * 300})
@@ -165,7 +165,7 @@ def test_a_stored_profile_that_does_not_fit_is_left_out(tmp_path: Path, tokenize
     asyncio.run(main())
 
 
-def test_a_conversation_has_the_same_forms_behind_every_route(tmp_path: Path, tokenizer: Any):
+def test_a_conversation_has_the_same_forms_behind_every_route(tokenizer: Any):
     """A reply is asked for, and voted on, with messages as other chat APIs have them; what is exported is plain."""
     call = {"id": "1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
     messages = [
@@ -182,7 +182,7 @@ def test_a_conversation_has_the_same_forms_behind_every_route(tmp_path: Path, to
     ]
 
     async def main() -> None:
-        async with service(tmp_path, SmallEngine(tokenizer)) as running:
+        async with service(SmallEngine(tokenizer)) as running:
             asked = {"user_id": "ann", "max_tokens": 2}
             one, other = [
                 (await running.http.post("/generate", json={**asked, "messages": said})).json()

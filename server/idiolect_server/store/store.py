@@ -19,6 +19,7 @@ from idiolect_server.store.codes import READ_CODE, CodeTable, clear
 from idiolect_server.store.connection import (
     PATIENT_S,
     STORE_ERRORS,
+    TIMEOUT_S,
     call,
     connect,
     count,
@@ -108,8 +109,8 @@ class Store:
     `has_room` says whether there is room on Redis's disk, as far as that can be known.
     """
 
-    def __init__(self, url: str, has_room: Callable[[], bool] = lambda: True) -> None:
-        self._redis, self._patient = connect(url), connect(url, PATIENT_S)
+    def __init__(self, url: str, has_room: Callable[[], bool] = lambda: True, timeout_s: float = TIMEOUT_S) -> None:
+        self._redis, self._patient = connect(url, timeout_s), connect(url, PATIENT_S)
         self._has_room = has_room
         self._breaker = Breaker(self._redis)
         self.changes = Changes(self._redis, self._breaker)
