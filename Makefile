@@ -8,7 +8,7 @@ OUT ?= runs/demo
 SEEDS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup model fmt check fast test demo serve train tastes first-minutes penalty own-data length-users attribute-users persona-users new-users five-answers feedback weak-votes odd-values overload storm greedy vote-histories crashes hostile-bundles hostile-requests openapi heart million-users throughput first-token peers one-at-a-time host-cost engine-settings before-after cost-model ablations few-votes trainer-cost real-people served-models gpu first-hour bench evidence check-results lock audit docs
+.PHONY: help setup model fmt check fast test demo serve train tastes first-minutes penalty own-data length-users attribute-users persona-users new-users five-answers feedback weak-votes newcomers odd-values overload storm greedy vote-histories crashes hostile-bundles hostile-requests openapi heart million-users throughput first-token peers one-at-a-time host-cost engine-settings before-after cost-model ablations few-votes trainer-cost real-people served-models gpu first-hour bench evidence check-results lock audit docs
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -71,8 +71,11 @@ five-answers: length-users  ## replies to new users after five answers through t
 feedback: length-users  ## latency of votes, and what background scoring costs replies
 	@$(PY) -m bench.learning.feedback
 
-weak-votes: setup  ## what thumbs and edits tell of a stranger, and how much they should count (half a minute)
+weak-votes: setup  ## what thumbs and edits tell of a stranger, and how much they should count (5 minutes)
 	@$(PY) -m bench.learning.weak_votes $(SEEDS)
+
+newcomers: setup  ## simulated strangers who slip, mislead and change, as the server infers them (8 minutes)
+	@$(PY) -m bench.people.newcomers $(SEEDS)
 
 odd-values: model  ## 2,000 values in Redis that are not ours, under every kind of key (10 minutes)
 	@$(PY) -m bench.hostile.odd_values

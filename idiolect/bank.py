@@ -21,7 +21,7 @@ from idiolect.errors import BundleCorrupt, BundleShapeMismatch
 from idiolect.files.document import first_fault, parse
 from idiolect.files.folder import QUESTIONS, TABLE, Folder
 from idiolect.files.tensors import read_tensors
-from idiolect.inference import Gaussian, Mixture, Prior, Simplex
+from idiolect.inference.priors import Gaussian, Mixture, Prior, Simplex
 from idiolect.text import Text
 from idiolect.user_model import Array, Kind, UserModel
 from idiolect.votes import Belief, Floats, Likelihood, Votes

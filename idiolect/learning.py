@@ -3,25 +3,32 @@
 Pure functions of (votes, bank): a vote taken back was never given, and a code can be rebuilt at any time.
 """
 
-from collections import Counter
-from collections.abc import Collection, Container, Iterable, Mapping
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
 from idiolect.bank import Bank, Question
-from idiolect.drift import outdated
-from idiolect.inference import Prior, next_question
+from idiolect.inference.drift import outdated
+from idiolect.inference.priors import Prior, next_question
+from idiolect.inference.voter import Impression, impression
 from idiolect.user_model import Array, UserModel
 from idiolect.votes import Belief, Floats, Votes
 
 LEAST_GAIN = 0.02
 """Nats that an answer must promise for its question to be asked: a fair coin that says nothing else is worth 0.69."""
+SURE = 0.99
+"""Beyond such a probability of one cluster, nothing is asked any more."""
+LEAST_VOTES_TO_DOUBT = 8
+"""Before so many, that no taste explains a user's votes is no news."""
 MAX_VOTES = 512
 """The latest that count: what a user said many hundred votes ago is no longer needed."""
 MAX_DAILY_VOTES = 64
-"""Votes of one user in one day (UTC) beyond these do not count: a script cannot talk somebody into a new taste."""
+"""Votes of one user in one day (UTC) beyond these do not count: most of them would have to be scored by the model."""
+DAILY_WEIGHT = 32.0
+"""Beyond these, votes of one day weigh less, each alike: a day does not outweigh all others, however many it has."""
 DAY_MS = 24 * 3600 * 1000
 
 VoteKind = Literal["comparison", "edit", "thumb"]
@@ -48,6 +55,8 @@ class GivenVote:
     vote_id: str = ""
     """Its name among its user's votes, where it has one."""
     kind: VoteKind = "comparison"
+    shown_first: bool | None = None
+    """Whether the preferred reply was shown before the other; None when nobody can say."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +64,12 @@ class Known:
     """What is known of one user from the votes that count."""
 
     code: Array
+    """What is served: taste as far as the votes speak of one, and of the population as far as they do not."""
     belief: Belief
+    """The same in the coordinates of the bank, and how unsure it is."""
+    impression: Impression
+    explained: bool
+    """False when nobody whom we know would vote so: the code is then that from before the votes."""
     effective_votes: int
     outdated_votes: int
     """Older votes that recent ones contradict: they are kept, and do not count."""
@@ -106,7 +120,7 @@ def know(
     `margins` [1 + C] are offset and slopes of pairs that are not in the bank; votes on other pairs wait for theirs.
     `trained` is the user's code from training, `trained_on` the votes that are in it already. Votes are summed in a
     fixed order, so that codes do not depend on the order in which they came, to the last bit; it matters only to decide
-    which votes are outdated (idiolect/drift.py).
+    which votes are outdated (idiolect/inference/drift.py).
     """
     scored = bank.index.keys() | margins.keys()
     counted = [vote for vote in counting(votes) if vote.pair_id in scored and vote not in trained_on]
@@ -114,42 +128,57 @@ def know(
         return None
     rows = np.array([_row(bank, vote.pair_id, margins) for vote in counted])
     table = np.array([[1.0 if vote.first else -1.0] for vote in counted]) * rows
-    slopes, offsets = table[:, 1:], table[:, 0]
-    weights = np.array([WEIGHTS[vote.kind] for vote in counted])
-    prior = bank.prior(user_model, trained)
-    n_old = outdated(Votes.of(slopes, offsets, weights), prior, bank.likelihood)
+    shown = np.array([0.0 if vote.shown_first is None else 1.0 if vote.shown_first else -1.0 for vote in counted])
+    given, prior = Votes.of(table[:, 1:], table[:, 0], _weights(counted), shown), bank.prior(user_model, trained)
+    n_old = outdated(given, prior, bank.likelihood)
     order = sorted(range(n_old, len(counted)), key=lambda place: counted[place].pair_id)
-    belief = prior.infer(Votes.of(slopes[order], offsets[order], weights[order]), bank.likelihood)
+    seen = impression(prior, given.at(order), bank.likelihood)
     nothing = prior.infer(Votes.none(len(bank.mean)), bank.likelihood)
-    code = bank.code(user_model, belief, trained)
+    explained = seen.familiar >= 0.5 or len(order) < LEAST_VOTES_TO_DOUBT
+    served = seen.served(nothing) if explained else nothing
     # A surprising vote may leave more open than nobody's votes do: that is no less than knowing nothing.
-    uncertainty = min(1.0, float(belief.spread / nothing.spread))
-    return Known(code, belief, len(order), n_old, uncertainty, frozenset(counted[place].pair_id for place in order))
+    uncertainty = min(1.0, float(served.spread / nothing.spread))
+    pairs = frozenset(counted[place].pair_id for place in order)
+    before = user_model.generic_code if trained is None else trained
+    code = bank.code(user_model, served, trained) if explained else before
+    return Known(code, served, seen, explained, len(order), n_old, uncertainty, pairs)
 
 
 def believed(
     bank: Bank, user_model: UserModel, known: Known | None, trained: Array | None = None
-) -> tuple[Prior, Belief]:
-    """Who a user may be before any vote, and what is believed after those that count."""
+) -> tuple[Prior, Impression]:
+    """Who a user may be before any vote, and the impression from those that count."""
     prior = bank.prior(user_model, trained)
-    return prior, prior.infer(Votes.none(len(bank.mean)), bank.likelihood) if known is None else known.belief
+    return prior, impression(prior, Votes.none(len(bank.mean)), bank.likelihood) if known is None else known.impression
 
 
-def ask(bank: Bank, prior: Prior, belief: Belief, answered: Collection[str], skipped: Collection[str] = ()) -> Asked:
-    """The question whose answer promises most; none when no question is left that promises LEAST_GAIN.
+def ask(bank: Bank, prior: Prior, seen: Impression, answered: Collection[str], skipped: Collection[str] = ()) -> Asked:
+    """The question whose answer promises most; none when no question is left that promises LEAST_GAIN, or it is sure.
 
     `answered` and `skipped` are pairs. Questions that the user does not care about are not asked again: answers to
-    them would be coins thrown.
+    them would be coins thrown. What an answer tells is what it tells of the taste, by a voter who slips as often as the
+    user does.
     """
+    likelihood = replace(bank.likelihood, noise=seen.noise)
     done, passed = np.zeros((2, len(bank.questions)), bool)
     for places, pairs in ((done, answered), (passed, skipped)):
         places[[bank.index[pair] for pair in pairs if pair in bank.index]] = True
-    gains, n_answered = prior.gain(belief, bank.table, bank.likelihood), int(done.sum())
+    gains, n_answered = prior.gain(seen.taste, bank.table, likelihood), int(done.sum())
+    if prior.sure(seen.taste) >= SURE:
+        return Asked(None, 0.0, n_answered, "nothing_worth_asking")
     place = next_question(gains, done | passed, LEAST_GAIN)
     if place is not None:
         return Asked(bank.questions[place], float(gains[place]), n_answered, None)
     left = next_question(gains, done, LEAST_GAIN)
     return Asked(None, 0.0, n_answered, "nothing_worth_asking" if left is None else "all_skipped")
+
+
+def _weights(votes: Sequence[GivenVote]) -> Floats:
+    """What each vote counts, [N]: by its kind, and less where its day has more than DAILY_WEIGHT."""
+    days: defaultdict[int, float] = defaultdict(float)
+    for vote in votes:
+        days[vote.given_ms // DAY_MS] += WEIGHTS[vote.kind]
+    return np.array([WEIGHTS[v.kind] * min(1.0, DAILY_WEIGHT / days[v.given_ms // DAY_MS]) for v in votes])
 
 
 def _row(bank: Bank, pair: str, margins: Mapping[str, Floats]) -> Floats:

@@ -126,7 +126,7 @@ EXPERIMENTS = (
                 (at_least("weights_are_the_chosen", 1),),
             ),
         ),
-        minutes=0.5,
+        minutes=5,
         module="bench.learning.weak_votes",
     ),
     Experiment(

@@ -29,7 +29,7 @@ from bench.learning.length_users import first_sentences, write_lines
 from bench.results import provenance, record
 from idiolect.bank import Bank
 from idiolect.files.folder import Folder
-from idiolect.inference import Gaussian, Mixture, Simplex, next_question
+from idiolect.inference.priors import Gaussian, Mixture, Simplex, next_question
 from idiolect.learning import DAY_MS, LEAST_GAIN, GivenVote, ask, believed, know
 from idiolect.user_model import UserModel
 from idiolect.votes import Belief, Floats, Likelihood, Votes
@@ -186,14 +186,14 @@ class NewUser:
         closed = [
             question.question_id for question, left in zip(self._bank.questions, self.open_(), strict=True) if not left
         ]
-        asked = ask(self._bank, self._prior, self.belief, closed)
+        asked = ask(self._bank, self._prior, self._seen, closed)
         return None if asked.question is None else self._bank.index[asked.question.question_id]
 
     def predict(self, place: int) -> float:
-        """P(first is preferred) of a question."""
-        table = self._bank.table
-        one = Votes.of(table.slopes[[place]], table.offsets[[place]])
-        return float(self._prior.predict(self.belief, one, self._bank.likelihood)[0])
+        """P(first is preferred) of a question: by the taste of somebody we know, or a coin."""
+        one, likelihood = self._bank.table.at([place]), replace(self._bank.likelihood, noise=self._seen.noise)
+        known = float(self._prior.predict(self._seen.taste, one, likelihood)[0])
+        return self._seen.familiar * known + (1 - self._seen.familiar) / 2
 
     def _infer(self) -> None:
         """As the service does (idiolect/learning.py), each answer on a day of its own: no limit is met."""
@@ -202,7 +202,9 @@ class NewUser:
             for number, (place, said) in enumerate(self.answers)
         ]
         user_model = self._world.user_model
-        self._prior, self.belief = believed(self._bank, user_model, know(self._bank, user_model, votes, {}))
+        known = know(self._bank, user_model, votes, {})
+        self._prior, self._seen = believed(self._bank, user_model, known)
+        self.belief = self._seen.taste if known is None else known.belief
 
 
 def accuracy_by_answers(world: World, skips: bool, seed: int = 0) -> dict[str, Any]:
@@ -266,9 +268,9 @@ def calibrated(world: World, flips: float, seed: int = 1) -> dict[str, float]:
             sure = world.sides(user.belief)
             of_code.append(np.where(margins > 0, sure, 1 - sure))
             of_rule.append(np.where(truth > 0, sure, 1 - sure)[truth != 0])
-    found = {"votes": calibration(np.array(probabilities))}
+    found: dict[str, Any] = {"votes": calibration(np.array(probabilities))}
     found |= {"code": calibration(np.concatenate(of_code)), "rule": calibration(np.concatenate(of_rule))}
-    fitted = {"temperature": likelihood.temperature, "noise": likelihood.noise}
+    fitted = {"temperature": likelihood.temperature, "noise": float(np.mean(likelihood.noise))}
     return {f"{name}_of_{what}": float(one[name]) for what, one in found.items() for name in ("ece", "brier")} | fitted
 
 

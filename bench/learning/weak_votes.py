@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from bench.learning.reply_margins import DEMO, read_margins
 from bench.results import ROOT, provenance, record
 from idiolect.bundle import Bundle
+from idiolect.inference.voter import impression
 from idiolect.learning import WEIGHTS, VoteKind
 from idiolect.votes import Floats, Votes
 from idiolect_training.data.everyday import AXES, TASTES, opposed, shared
@@ -79,8 +80,9 @@ def inferred(bundle: Bundle, *votes: tuple[Floats, float]) -> Floats:
     assert bundle.bank is not None
     slopes = np.concatenate([slopes for slopes, _ in votes], axis=1)
     weights = np.concatenate([np.full(slopes.shape[:2], weight) for slopes, weight in votes], axis=1)
-    given = Votes.of(slopes, weights=weights)
-    return bundle.bank.prior(bundle.user_model).infer(given, bundle.bank.likelihood).code
+    prior, likelihood = bundle.bank.prior(bundle.user_model), bundle.bank.likelihood
+    given = (Votes.of(*each) for each in zip(slopes, np.zeros_like(weights), weights, strict=True))
+    return np.stack([impression(prior, one, likelihood).taste.code for one in given])
 
 
 def measure(

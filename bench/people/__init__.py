@@ -1,6 +1,6 @@
-"""Votes of real people."""
+"""People: votes of real ones, and simulated strangers who slip, mislead and change."""
 
-from bench.experiment import Experiment, Line, at_least
+from bench.experiment import Experiment, Line, at_least, at_most
 
 EXPERIMENTS = (
     Experiment(
@@ -16,5 +16,39 @@ EXPERIMENTS = (
         minutes=60,
         needs="../shared/data",
         module="bench.people.real_people",
+    ),
+    Experiment(
+        "newcomers",
+        "make newcomers",
+        (
+            Line(
+                "P1",
+                "Newcomers who slip: how many answers until the server stops asking, and how often is it wrong then?",
+                (at_most("*/over_floor", 1.5), at_most("*/wrong", 0.05), at_least("*/right_of_the_sure", 0.93)),
+            ),
+            Line(
+                "P2",
+                "People whom no taste explains: are they told so after sixteen votes, and are honest ones left alone?",
+                (
+                    at_least("coin/unexplained", 0.9),
+                    at_least("always first/unexplained", 0.9),
+                    at_least("contrarian/unexplained", 0.9),
+                    at_least("*/over_generic", -3),
+                    at_most("slips 0 %/lost_by_doubt", 1),
+                    at_most("slips 10 %/lost_by_doubt", 1),
+                ),
+            ),
+            Line(
+                "P3",
+                "After 200 votes: do slips switch a taste, does a change, and how often is a change seen that is none?",
+                (
+                    at_most("wrongly_switched_after_slips/4", 0.02),
+                    at_most("regained_after/mean", 10),
+                    at_most("false_alarms/slips 10%", 0.05),
+                ),
+            ),
+        ),
+        minutes=8,
+        module="bench.people.newcomers",
     ),
 )

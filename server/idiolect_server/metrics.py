@@ -11,6 +11,9 @@ VOTES = Counter("idiolect_votes", "Votes accepted, by where their margins come f
 DRIFTED = Counter(
     "idiolect_drift_alarms", "Inferences in which recent votes contradicted older ones, which were put aside"
 )
+UNEXPLAINED = Counter(
+    "idiolect_unexplained", "Inferences that ended with nobody whom the bundle knows: the user is served as before"
+)
 SCORED = Counter("idiolect_pairs_scored", "Pairs scored by the engine for inference")
 BACKLOG = Gauge("idiolect_scoring_backlog_votes", "Votes that no scorer has looked at yet")
 LAG = Gauge("idiolect_scoring_lag_seconds", "Age of the vote that was scored last, when it was")

@@ -39,6 +39,8 @@ class Reply:
     sampling: Sampling
     deadline: float
     """On the event loop's clock."""
+    place: int | None = None
+    """Of one of two candidates: 0 for the one that is shown first."""
     id: str = field(default_factory=lambda: f"gen-{uuid.uuid4().hex}")
     text: str = ""
     n_tokens: int = 0
@@ -83,6 +85,7 @@ class Reply:
             "profile": self.asked.profile,
             "text": self.text,
             "bundle": self.who.bundle_id,
+            **({} if self.place is None else {"place": self.place}),
         }
         try:
             self.live.store.check_room()

@@ -23,6 +23,7 @@ from idiolect_server.routes import who as whose
 from idiolect_server.routes.caller import unless_caller_leaves
 from idiolect_server.routes.stream import EventStream, described, event
 from idiolect_server.serving import leased, serving
+from idiolect_server.users.sides import swapped
 from idiolect_server.wire.native import CandidatesResponse, GenerateRequest, GenerateResponse, Usage
 
 router = APIRouter(tags=["replies"])
@@ -71,7 +72,7 @@ async def generate(request: GenerateRequest, http: Request, user: whose.UserHead
     if request.stream:
         return EventStream(http, _events(reply), _told, deadline)
     if request.candidates > 1:
-        return await _pair(http, reply, await _other(reply))
+        return await _pair(http, *_in_order(reply, await _other(reply)))
     if not await _made(http, reply):
         return Response(status_code=499)
     return Response(_response(reply).model_dump_json(), media_type="application/json")
@@ -99,6 +100,14 @@ async def _other(first: Reply) -> Reply:
     sampling = replace(first.sampling, temperature=temperature, seed=seed)
     placed = replace(first.placed, user_tokens=who.user_tokens)
     return Reply(first.live, first.release, first.asked, who, placed, sampling, first.deadline)
+
+
+def _in_order(likely: Reply, other: Reply) -> tuple[Reply, Reply]:
+    """As they are to be shown: the likely one is not always the first."""
+    asked = likely.asked
+    back = asked.user_id is not None and swapped(asked.user_id, json.dumps(list(asked.chat)))
+    first, second = (other, likely) if back else (likely, other)
+    return replace(first, place=0), replace(second, place=1)
 
 
 async def _pair(http: Request, first: Reply, second: Reply) -> Response:

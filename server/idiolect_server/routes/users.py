@@ -14,6 +14,7 @@ from idiolect_server.serving import leased, serving
 from idiolect_server.store.pages.cursor import MAX_CURSOR_CHARS
 from idiolect_server.store.pages.votes import page, vote_id
 from idiolect_server.users.shown import GivenVote, ListedUser, Turn, UsersResponse, VotesResponse
+from idiolect_server.users.sides import shown
 from idiolect_server.users.words import in_words
 from idiolect_server.wire.messages import PlainMessage
 from idiolect_server.wire.native import (
@@ -71,11 +72,12 @@ async def question(user_id: UserPath, http: Request, skip: SkipQuery = ()) -> Qu
     asked = await leased(http).learner.ask(user_id, skip)
     found, question = asked.question, None
     if found is not None:
+        first, second = shown(user_id, found)
         question = Question(
             question_id=found.question_id,
             messages=[PlainMessage.model_validate(message) for message in found.messages],
-            first=found.first,
-            second=found.second,
+            first=first,
+            second=second,
             expected_gain=asked.gain,
         )
     return QuestionResponse(user_id=user_id, question=question, answered=asked.n_answered, reason=asked.reason)
@@ -155,7 +157,7 @@ async def user(user_id: UserPath, http: Request) -> UserResponse:
     named = release.bundle.manifest.cluster_names is not None
     return UserResponse(
         user_id=user_id,
-        known=who.state in ("stored", "inferred") or bool(who.votes) or who.profile is not None,
+        known=who.state in ("stored", "inferred", "unexplained") or bool(who.votes) or who.profile is not None,
         state=who.state,
         votes=who.votes,
         bundle=who.bundle_id,
@@ -164,6 +166,7 @@ async def user(user_id: UserPath, http: Request) -> UserResponse:
         effective_votes=n_effective,
         outdated_votes=0 if known is None else known.outdated_votes,
         uncertainty=None if known is None else known.uncertainty,
+        familiar=None if known is None else known.impression.familiar,
         belief=belief,
         belief_in_words=in_words(belief, who.state, n_effective, named),
         code=None if known is None or len(known.code) > MAX_SHOWN_NUMBERS else known.code.tolist(),

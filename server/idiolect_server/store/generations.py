@@ -64,6 +64,8 @@ class _Generation(TypedDict):
     text: str
     choices: NotRequired[list[str]]
     """Of a chat completion, by index; `text` is the first."""
+    place: NotRequired[Annotated[int, Field(ge=0, le=1)]]
+    """Of one of two candidates: 0 for the one that is shown first."""
 
 
 _GENERATION: TypeAdapter[Any] = TypeAdapter(_Generation)

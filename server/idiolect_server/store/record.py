@@ -2,7 +2,7 @@
 
 offset  size  field
 0       4     magic "IDC1"
-4       1     origin: 0 trained, 1 inferred
+4       1     origin: 0 trained, 1 inferred, 2 unexplained
 5       3     zero
 8       4     n, number of floats, little endian
 12      4n    the code, float32 little endian
@@ -18,8 +18,9 @@ import numpy as np
 from idiolect.errors import UserCodeError
 from idiolect.user_model import Array
 
-Origin = Literal["trained", "inferred"]
-ORIGINS: tuple[Origin, ...] = ("trained", "inferred")
+Origin = Literal["trained", "inferred", "unexplained"]
+ORIGINS: tuple[Origin, ...] = ("trained", "inferred", "unexplained")
+"""What a code comes from; an unexplained one is that from before votes which nobody whom we know would give."""
 
 _HEAD = struct.Struct("<4sBxxxI")
 _MAGIC = b"IDC1"

@@ -25,7 +25,7 @@ from idiolect_server.store.stream import APPEND, is_place, order
 KEY_TTL_S = 30 * 24 * 3600
 _PAIR = re.compile("[0-9a-f]{16}")
 INLINE_VOTES = 64
-"""As many are parsed at once; more, in a thread, for as long as others should not wait."""
+"""As many are parsed at once; more, in a thread."""
 MAX_VOTE_BYTES = 32 * 1024
 """Of a vote as it is stored, with its conversation."""
 MAX_USER_VOTES = 2048
@@ -157,13 +157,13 @@ class VoteLog:
                 f"the vote takes {len(payload)} bytes with its conversation, at most {MAX_VOTE_BYTES} are kept",
                 hint="leave out early messages",
             )
-        # Not by the bundle: the same request is the same vote when another one is served meanwhile.
-        said = {"user_id": user_id} | {field: value for field, value in vote.items() if field != "bundle_id"}
+        # Not by what the server adds to it: the same request is the same vote when another bundle is served meanwhile.
+        said = {"user_id": user_id} | {name: vote[name] for name in vote.keys() - {"bundle_id", "chosen_first"}}
         digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:32]
         name = hashlib.sha256(f"{user_id}\0{key}".encode()).hexdigest()[:32]
         pair = pair_id(vote["messages"], vote["chosen"], vote["rejected"])
-        kind = {"kind": vote["kind"]} if "kind" in vote else {}
-        given = json.dumps({"pair": pair, "first": vote["chosen"] < vote["rejected"], "key": name} | kind)
+        more = {name: vote[field] for name, field in (("kind", "kind"), ("shown", "chosen_first")) if field in vote}
+        given = json.dumps({"pair": pair, "first": vote["chosen"] < vote["rejected"], "key": name} | more)
         keys = [keyspace.of_shard("votes", number), keyspace.idempotency(user_id, name)]
         keys += [keyspace.of_user(kind, user_id) for kind in ("count", "given", "revision")]
         async with mapped():
@@ -244,6 +244,7 @@ def in_order(votes: Mapping[bytes, bytes]) -> list[GivenVote]:
             fields = json.loads(votes[stream_id])
             pair, kind = fields["pair"], fields.get("kind", "comparison")
             if _PAIR.fullmatch(pair) and kind in WEIGHTS:
-                given_ms = order(stream_id)[0]
-                found.append(GivenVote(pair, fields["first"] is True, given_ms, stream_id.decode(), kind))
+                given_ms, first, shown = order(stream_id)[0], fields["first"] is True, fields.get("shown")
+                shown_first = shown if isinstance(shown, bool) else None
+                found.append(GivenVote(pair, first, given_ms, stream_id.decode(), kind, shown_first))
     return found

@@ -14,10 +14,11 @@ import numpy as np
 from idiolect.bank import Bank, Question
 from idiolect.bundle import Bundle
 from idiolect.errors import UserCodeError
-from idiolect.inference import Prior
+from idiolect.inference.priors import Prior
+from idiolect.inference.voter import Impression
 from idiolect.learning import Asked, GivenVote, Known, ask, believed, counting, know
 from idiolect.user_model import Array
-from idiolect.votes import Belief, Floats
+from idiolect.votes import Floats
 from idiolect_server import metrics
 from idiolect_server.errors import UnknownQuestion
 from idiolect_server.store.codes import CodeTable
@@ -82,10 +83,12 @@ class Learner:
     async def learn(self, user_id: str, pair_id: str) -> Learnt:
         """`refresh` after a vote on the pair, and what the vote did."""
         looked = await self._refreshed(user_id)
-        state: Literal["stored", "generic"] = "generic" if self._trained(looked.given) is None else "stored"
+        known = looked.known
+        before: Literal["stored", "generic"] = "generic" if self._trained(looked.given) is None else "stored"
+        state = before if known is None else "inferred" if known.explained else "unexplained"
         said = next((vote for vote in reversed(looked.given.votes) if vote.pair_id == pair_id), None)
         effect = self._effect(said, pair_id, looked, counting(looked.given.votes))
-        return Learnt(looked.known, "inferred" if looked.known else state, effect)
+        return Learnt(known, state, effect)
 
     async def effects(self, user_id: str) -> list[tuple[GivenVote, Effect]]:
         """All votes of a user, the oldest first, and what each of them does now."""
@@ -105,10 +108,12 @@ class Learner:
         known, revision = looked.known, looked.given.revision
         if not revision or not self.infers:
             return
-        record = b"" if known is None else encode_code(known.code, "inferred")
+        record = b"" if known is None else encode_code(known.code, "inferred" if known.explained else "unexplained")
         await self._store.put_inferred(self._bundle.bundle_id, user_id, record, revision)
         if known is not None and known.outdated_votes:
             metrics.DRIFTED.inc()
+        if known is not None and not known.explained:
+            metrics.UNEXPLAINED.inc()
 
     def _effect(self, said: GivenVote | None, pair_id: str, looked: _Looked, counted: Collection[GivenVote]) -> Effect:
         """What a vote on the pair does, `counted` being those of its user that count at all."""
@@ -138,8 +143,8 @@ class Learner:
         if bank is None:
             return Asked(None, 0.0, 0, "no_bank")
         looked = await self._look(user_id)
-        prior, belief = self._believed(bank, looked)
-        return ask(bank, prior, belief, {vote.pair_id for vote in looked.given.votes}, skip)
+        prior, seen = self._believed(bank, looked)
+        return ask(bank, prior, seen, {vote.pair_id for vote in looked.given.votes}, skip)
 
     async def draw(self, user_id: str) -> Array | None:
         """A code at random from what is believed of the user (Thompson sampling); None without a bank."""
@@ -147,8 +152,8 @@ class Learner:
         if bank is None:
             return None
         looked = await self._look(user_id)
-        prior, belief = self._believed(bank, looked)
-        drawn = prior.draw(belief, np.random.default_rng())
+        prior, seen = self._believed(bank, looked)
+        drawn = prior.draw(seen.taste, np.random.default_rng())
         return bank.code(self._bundle.user_model, drawn, self._trained(looked.given))
 
     async def _look(self, user_id: str) -> _Looked:
@@ -165,7 +170,7 @@ class Learner:
             return look()
         return await asyncio.to_thread(look)
 
-    def _believed(self, bank: Bank, looked: _Looked) -> tuple[Prior, Belief]:
+    def _believed(self, bank: Bank, looked: _Looked) -> tuple[Prior, Impression]:
         return believed(bank, self._bundle.user_model, looked.known, self._trained(looked.given))
 
     def know(self, given: Given, margins: Mapping[str, Floats], trained_on: Container[GivenVote] = ()) -> Known | None:

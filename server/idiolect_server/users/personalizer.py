@@ -98,7 +98,9 @@ class Personalizer:
     def _decode(self, user: StoredUser) -> tuple[Array | None, State]:
         try:
             if user.inferred is not None:
-                return self._bundle.user_model.check(decode_code(user.inferred)[0]), "inferred"
+                code, origin = decode_code(user.inferred)
+                state: State = "unexplained" if origin == "unexplained" else "inferred"
+                return self._bundle.user_model.check(code), state
             if user.trained is not None:
                 return self._bundle.user_model.check(self._table.decode(user.trained)), "stored"
         except UserCodeError as error:

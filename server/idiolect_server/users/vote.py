@@ -8,6 +8,7 @@ from idiolect.bank import NO_REPLY
 from idiolect_server.errors import RequestError, UnknownGeneration
 from idiolect_server.releases.release import Release
 from idiolect_server.store.store import Store
+from idiolect_server.users.sides import shown
 from idiolect_server.wire.native import as_chat
 from idiolect_server.wire.vote import FeedbackRequest
 
@@ -21,6 +22,8 @@ class _Said:
     chosen: str | None
     rejected: str | None
     reply: str | None = None
+    chosen_first: bool | None = None
+    """Whether `chosen` was shown before `rejected`, where the server has said in which order."""
 
 
 async def vote_of(store: Store, release: Release, request: FeedbackRequest) -> dict[str, Any]:
@@ -34,6 +37,7 @@ async def vote_of(store: Store, release: Release, request: FeedbackRequest) -> d
         chosen, rejected = (said.reply, better) if request.thumb == "up" else (better, said.reply)
     elif request.names_replies and (chosen == rejected or not chosen or not rejected):
         raise RequestError("the two replies cannot be compared: they are equal, or one is empty")
+    chosen_first = said.chosen_first if request.shown_first is None else request.shown_first == "chosen"
     return {
         "messages": [dict(message) for message in said.messages],
         "profile": said.profile,
@@ -44,6 +48,7 @@ async def vote_of(store: Store, release: Release, request: FeedbackRequest) -> d
         "consent": request.consent,
         # Not of a comparison: a request is the same vote, under its idempotency key, as before there were others.
         **({} if request.kind == "comparison" else {"kind": request.kind}),
+        **({} if chosen_first is None else {"chosen_first": chosen_first}),
     }
 
 
@@ -52,18 +57,22 @@ async def _said(store: Store, release: Release, request: FeedbackRequest) -> _Sa
         question = release.learner.question(request.question_id)
         if {request.chosen, request.rejected} != {question.first, question.second}:
             raise RequestError("chosen and rejected are not the two replies of the question")
-        return _Said([dict(message) for message in question.messages], None, request.chosen, request.rejected)
+        turns, first = [dict(message) for message in question.messages], shown(request.user_id, question)[0]
+        return _Said(turns, None, request.chosen, request.rejected, chosen_first=request.chosen == first)
     if request.chosen_generation_id is not None and request.rejected_generation_id is not None:
         one = await _generation(store, request.user_id, request.chosen_generation_id)
         other = await _generation(store, request.user_id, request.rejected_generation_id)
         if one["messages"] != other["messages"]:
             raise RequestError("the two generations reply to different prompts")
-        return _Said(one["messages"], one["profile"], one["text"], other["text"])
+        places = one.get("place"), other.get("place")
+        chosen_first = None if None in places or places[0] == places[1] else places[0] == 0
+        return _Said(one["messages"], one["profile"], one["text"], other["text"], chosen_first=chosen_first)
     if request.generation_id is not None:
         found = await _generation(store, request.user_id, request.generation_id)
         if request.chosen_index is not None and request.rejected_index is not None:
             sides = _choice(found, request.chosen_index), _choice(found, request.rejected_index)
-            return _Said(found["messages"], found["profile"], *sides)
+            in_order = request.chosen_index < request.rejected_index
+            return _Said(found["messages"], found["profile"], *sides, chosen_first=in_order)
         reply = _choice(found, request.reply_index or 0)
         return _Said(found["messages"], found["profile"], request.chosen, request.rejected, reply)
     return _Said(as_chat(request.prompt, request.messages), None, request.chosen, request.rejected, request.reply)

@@ -14,11 +14,15 @@ def in_words(belief: Mapping[str, float] | None, state: State, n_effective: int,
 
     >>> in_words({"short, warm": 0.83, "short, plain": 0.12, "thorough": 0.05}, "inferred", 4, True)
     'probably short, warm (0.83); perhaps short, plain (0.12)'
+    >>> in_words(None, "unexplained", 16, True)
+    'nobody whom the bundle knows would vote like this: served as before the votes'
     >>> in_words(None, "generic", 0, True)
     'nothing yet: served the generic way'
     """
     if state == "degraded":
         return "not known now: the store does not answer, or holds something unusable"
+    if state == "unexplained":
+        return "nobody whom the bundle knows would vote like this: served as before the votes"
     if belief:
         told = [(name, weight) for name, weight in belief.items() if weight >= LEAST_WEIGHT][:MAX_CLUSTERS]
         return "; ".join(

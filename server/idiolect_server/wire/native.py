@@ -104,7 +104,10 @@ class GenerateResponse(StrictResponse):
 
 
 class CandidatesResponse(StrictResponse):
-    """Two replies to one prompt, for `chosen_generation_id` and `rejected_generation_id` of /feedback."""
+    """Two replies to one prompt, for `chosen_generation_id` and `rejected_generation_id` of /feedback.
+
+    They are to be shown in this order, which was drawn for this user and prompt.
+    """
 
     candidates: list[GenerateResponse]
 
@@ -126,6 +129,8 @@ class UserResponse(StrictResponse):
     """Older votes that recent ones contradict: kept, but put aside."""
     uncertainty: float | None
     """1 when nothing is known beyond the population, falling towards 0; null without effective votes."""
+    familiar: float | None
+    """The probability that somebody whom the bundle knows would vote so; null without effective votes."""
     belief: dict[str, float] | None
     """What the user is taken for, in words and weights, where the bundle names its clusters."""
     belief_in_words: str
@@ -135,6 +140,8 @@ class UserResponse(StrictResponse):
 
 
 class Question(StrictResponse):
+    """`first` is to be shown before `second`: which of the replies it is was drawn for this user."""
+
     question_id: str
     messages: list[PlainMessage]
     first: str

@@ -45,6 +45,8 @@ class FeedbackRequest(StrictRequest):
     thumb: Literal["up", "down"] | None = None
     edit: Text | None = None
     """What the user made of the reply."""
+    shown_first: Literal["chosen", "rejected"] | None = None
+    """Which of the two the user saw first, where ids and indices do not say it, or the order was another."""
     consent: bool = False
     """The user agrees that the vote may be exported and train a later bundle."""
 
@@ -65,6 +67,8 @@ class FeedbackRequest(StrictRequest):
             raise ValueError("give one of chosen with rejected, thumb, and edit")
         if (self.reply is None) != (self.kind == "comparison" or self.generation_id is not None):
             raise ValueError("give reply with thumb or edit, unless generation_id says what it is")
+        if self.shown_first is not None and self.kind != "comparison":
+            raise ValueError("shown_first is of two replies that were compared")
         if self.reply is not None and self.reply == self.edit:
             raise ValueError("edit equals reply")
         if self.reply_index is not None and (self.kind == "comparison" or self.generation_id is None):

@@ -12,7 +12,7 @@ from idiolect.bank import Bank, pair_id
 from idiolect.bundle import Bundle
 from idiolect.errors import BundleCorrupt, BundleMissing, BundleShapeMismatch, IdiolectError
 from idiolect.files.folder import QUESTIONS, TABLE, Folder
-from idiolect.inference import Gaussian, Mixture, next_question
+from idiolect.inference.priors import Gaussian, Mixture, next_question
 from idiolect.votes import Likelihood, Votes
 from idiolect_training.data.preferences import index_users
 from idiolect_training.export.bundle import export

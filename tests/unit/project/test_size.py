@@ -7,7 +7,7 @@ from tests.live import ROOT
 MAX_LINES, MAX_FILES = 250, 16
 ROOMS = ("idiolect", "server", "training", "clients", "bench", "tests")
 LONG = {
-    "idiolect/inference.py": "three priors of the same five verbs, to be compared line by line",
+    "idiolect/inference/priors.py": "three priors of the same five verbs, to be compared line by line",
     "server/idiolect_server/errors.py": "one tree of errors, and the one table of their statuses",
     "server/idiolect_server/store/store.py": "the scripts that must be one step are beside what calls them",
     "clients/python/idiolect_client/async_client.py": "a method for each route, with what it raises",

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from idiolect.bank import Bank, Message, Question, pair_id, population
-from idiolect.inference import Gaussian, Prior
+from idiolect.inference.priors import Gaussian, Prior
 from idiolect.text import is_printable
 from idiolect.user_model import Array
 from idiolect.votes import Belief, Likelihood, Votes
@@ -33,7 +33,7 @@ MAX_DIRECTIONS = 8
 FIT_USERS = 200
 ACCEPTABLE = 0.9
 """A reply less likely, a token, than this share of all replies is offered to nobody."""
-NOISES = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3)
+NOISES = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6)
 TEMPERATURES = tuple(float(t) for t in np.geomspace(0.1, 10, 41))
 """As shares of 1 / beta, at which the likelihood of votes is the trainer's own."""
 

@@ -111,8 +111,8 @@ def test_organic_pairs_count_when_they_are_scored(learner: Learner):
 def test_a_changed_wish_is_followed(learner: Learner):
     old, new = answers(learner, 0, 20), answers(learner, 1, 40, start_ms=1000)
     new_only = {k: vote for k, vote in new.items() if int(k.split("-")[0]) >= 1020}
-    known = learner.know(given(old | dict(list(new_only.items())[:8])), {})
-    assert known.outdated_votes >= 17
+    known = learner.know(given(old | dict(list(new_only.items())[:16])), {})
+    assert known.outdated_votes >= 16
     assert known.code.argmax() == 1
 
 

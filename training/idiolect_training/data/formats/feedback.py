@@ -27,6 +27,7 @@ class _Vote(Preference):
     bundle: Any = None
     bundle_id: Any = None
     generation_id: Any = None
+    chosen_first: Any = None
 
     def comparison(self) -> Preference:
         return Preference.model_validate(self.model_dump(include=set(Preference.model_fields)))

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
-from idiolect.inference import Gaussian, Mixture, Simplex, forget, next_question
+from idiolect.inference.priors import Gaussian, Mixture, Simplex, next_question
 from idiolect.votes import Likelihood, Votes
 
 EXACT = Likelihood(temperature=1.0, noise=0.0)
@@ -38,7 +38,7 @@ def test_the_mixture_is_bayes_rule():
 def test_the_blend_is_the_most_probable_one(likelihood):
     """Against every point of a fine grid over the simplex."""
     votes, prior = draw_votes(1, 12), Simplex(CENTER[:3] / CENTER[:3].sum(), 5.0)
-    votes = Votes(votes.slopes[:, :3], votes.offsets, votes.weights)
+    votes = Votes.of(votes.slopes[:, :3], votes.offsets)
     found = prior.infer(votes, likelihood).code
     steps = np.arange(1, 100) / 100
     grid = np.array([(a, b, 1 - a - b) for a in steps for b in steps if a + b < 0.995])
@@ -92,16 +92,16 @@ def test_order_and_weightless_votes_do_not_matter_and_users_are_apart(name, seed
     prior, votes = PRIORS[name], draw_votes(seed, n, users=(3,))
     found = prior.infer(votes, NOISY)
     order = np.random.default_rng(seed).permutation(n)
-    shuffled = Votes(votes.slopes[:, order], votes.offsets[:, order], votes.weights[:, order])
+    shuffled = Votes.of(votes.slopes[:, order], votes.offsets[:, order])
     assert prior.infer(shuffled, NOISY).code == pytest.approx(found.code, abs=1e-6)
     extra = draw_votes(seed + 1, 4, users=(3,))
-    padded = Votes(
+    padded = Votes.of(
         np.concatenate([votes.slopes, extra.slopes], 1),
         np.concatenate([votes.offsets, extra.offsets], 1),
         np.concatenate([votes.weights, 0 * extra.weights], 1),
     )
     assert prior.infer(padded, NOISY).code == pytest.approx(found.code, abs=1e-6)
-    alone = prior.infer(Votes(votes.slopes[1], votes.offsets[1], votes.weights[1]), NOISY)
+    alone = prior.infer(Votes.of(votes.slopes[1], votes.offsets[1]), NOISY)
     assert alone.code == pytest.approx(found.code[1], abs=1e-6)
     assert alone.covariance == pytest.approx(found.covariance[1], abs=1e-5)
 
@@ -111,7 +111,7 @@ def test_order_and_weightless_votes_do_not_matter_and_users_are_apart(name, seed
 @given(seed=st.integers(0, 10_000), scale=st.sampled_from([1e-3, 1.0, 30.0, 1e4]))
 def test_any_votes_give_a_code_that_can_be_served(name, seed, scale):
     votes = draw_votes(seed, 30)
-    belief = PRIORS[name].infer(Votes(votes.slopes * scale, votes.offsets * scale, votes.weights), NOISY)
+    belief = PRIORS[name].infer(Votes.of(votes.slopes * scale, votes.offsets * scale), NOISY)
     assert np.isfinite(belief.code).all()
     assert np.isfinite(belief.covariance).all()
     if name != "gaussian":
@@ -153,10 +153,6 @@ def test_no_question_twice_and_none_that_is_not_worth_it():
     assert next_question(gains, asked, 0.05) == 2
     assert next_question(gains, asked, 0.4) is None
     assert next_question(gains[:0], asked[:0], 0.0) is None
-
-
-def test_forgetting_halves():
-    assert forget(np.array([0, 4, 8]), 4) == pytest.approx([1, 0.5, 0.25])
 
 
 @pytest.mark.parametrize("name", PRIORS)

@@ -56,6 +56,10 @@ class Prior(Protocol):
         """One user, at random, that `belief` takes for possible."""
         ...
 
+    def sure(self, belief: Belief) -> float:
+        """The probability that the code of `belief` is the user's; 0 where users are points, and none is ever met."""
+        ...
+
 
 @dataclass(frozen=True)
 class Mixture:
@@ -71,7 +75,7 @@ class Mixture:
         return Belief(code, code[..., None] * np.eye(len(self.share)) - code[..., None] * code[..., None, :])
 
     def predict(self, belief: Belief, votes: Votes, likelihood: Likelihood) -> Floats:
-        each = likelihood.probability(votes.offsets[..., None] + votes.slopes)
+        each = likelihood.columns.probability(votes.offsets[..., None] + votes.slopes)
         return np.asarray(np.einsum("...nk,...k->...n", each, belief.code), np.float64)
 
     def gain(self, belief: Belief, questions: Votes, likelihood: Likelihood) -> Floats:
@@ -84,13 +88,16 @@ class Mixture:
 
     def _joint(self, votes: Votes, likelihood: Likelihood) -> Floats:
         """log P(k and the votes), [..., K]."""
-        each = likelihood.probability(votes.offsets[..., None] + votes.slopes)
+        each = likelihood.columns.probability(votes.offsets[..., None] + votes.slopes)
         joint = np.log(self.share) + np.einsum("...n,...nk->...k", votes.weights, np.log(each))
         return np.asarray(joint, np.float64)
 
     def draw(self, belief: Belief, generator: np.random.Generator) -> Belief:
         cluster = generator.choice(len(self.share), p=belief.code)
         return Belief(np.eye(len(self.share))[cluster], np.zeros_like(belief.covariance))
+
+    def sure(self, belief: Belief) -> float:
+        return float(belief.code.max())
 
 
 @dataclass(frozen=True)
@@ -129,7 +136,7 @@ class Simplex:
 
     def evidence(self, votes: Votes, likelihood: Likelihood) -> Floats:
         """By Laplace's method in the K - 1 directions along the simplex, so scaled that no votes have P = 1."""
-        nothing = self._density(Votes.none(len(self.center)), likelihood)
+        nothing = self._density(Votes.none(len(self.center)), Likelihood())
         return np.asarray(self._density(votes, likelihood) - nothing, np.float64)
 
     def _density(self, votes: Votes, likelihood: Likelihood) -> Floats:
@@ -142,6 +149,9 @@ class Simplex:
     def draw(self, belief: Belief, generator: np.random.Generator) -> Belief:
         w = np.maximum(_gaussian_draw(belief, generator), SMALLEST)
         return Belief(w / w.sum(), np.zeros_like(belief.covariance))
+
+    def sure(self, belief: Belief) -> float:
+        return 0.0
 
     def predict(self, belief: Belief, votes: Votes, likelihood: Likelihood) -> Floats:
         return np.asarray(_at_nodes(belief, votes, likelihood) @ NODE_WEIGHTS, np.float64)
@@ -191,16 +201,14 @@ class Gaussian:
     def draw(self, belief: Belief, generator: np.random.Generator) -> Belief:
         return Belief(_gaussian_draw(belief, generator), np.zeros_like(belief.covariance))
 
+    def sure(self, belief: Belief) -> float:
+        return 0.0
+
     def predict(self, belief: Belief, votes: Votes, likelihood: Likelihood) -> Floats:
         return np.asarray(_at_nodes(belief, votes, likelihood) @ NODE_WEIGHTS, np.float64)
 
     def gain(self, belief: Belief, questions: Votes, likelihood: Likelihood) -> Floats:
         return _gaussian_gain(belief, questions, likelihood)
-
-
-def forget(ages: Floats, half_life_votes: float) -> Floats:
-    """Weights of votes by how many votes came after them: a half after every `half_life_votes`."""
-    return np.asarray(0.5 ** (np.asarray(ages, np.float64) / half_life_votes), np.float64)
 
 
 def next_question(gains: Floats, asked: NDArray[np.bool_], least_gain: float) -> int | None:
@@ -249,7 +257,7 @@ def _at_nodes(belief: Belief, votes: Votes, likelihood: Likelihood) -> Floats:
     """P(vote) at the quadrature nodes of margins that are Gaussian, [..., N, 12]."""
     variance = np.einsum("...nc,...cd,...nd->...n", votes.slopes, belief.covariance, votes.slopes, optimize=True)
     deviation = np.sqrt(np.maximum(variance, 0))
-    return likelihood.probability(votes.margins(belief.code)[..., None] + deviation[..., None] * NODES)
+    return likelihood.columns.probability(votes.margins(belief.code)[..., None] + deviation[..., None] * NODES)
 
 
 def _gaussian_gain(belief: Belief, questions: Votes, likelihood: Likelihood) -> Floats:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from bench.learning.reply_margins import read_margins
 from idiolect.bank import NO_REPLY, pair_id
 from idiolect.bundle import Bundle
+from idiolect.inference.voter import CONTRARY_NOISE, NOISES, STORIES, UNFAMILIAR
 from idiolect.learning import WEIGHTS, GivenVote, VoteKind, counting, know
 from idiolect_training.data.everyday import TASTES, shared
 from tests.parts.bundles import small_bundle, with_bank
@@ -19,13 +20,26 @@ PAIR = pair_id([{"role": "user", "content": "Why?"}], "So.", NO_REPLY)
 
 @pytest.mark.parametrize("kind", WEIGHTS)
 def test_a_vote_counts_as_much_as_its_kind(tmp_path, kind: VoteKind):
-    """Four clusters, equally likely before; a margin of 2 under the first, of -1 under the others."""
+    """Four clusters, equally likely before; a margin of 2 under the first, of -1 under the others. Temperature 1."""
     bundle = with_bank(small_bundle(tmp_path / "bundle"))
     votes, margins = [GivenVote(PAIR, True, 1, kind=kind)], {PAIR: np.array([0, 2, -1, -1, -1.0])}
     known = know(bundle.bank, bundle.user_model, votes, margins)
-    liked, not_liked = (0.9 / (1 + math.exp(-margin)) + 0.05 for margin in (2, -1))  # noise 0.1, temperature 1
-    one, other = liked ** WEIGHTS[kind], not_liked ** WEIGHTS[kind]
-    assert known.code == pytest.approx([one / (one + 3 * other), *[other / (one + 3 * other)] * 3], rel=1e-6)
+
+    def p(margin: float, noises: tuple[float, ...] = NOISES) -> float:
+        """Of such a vote, over voters."""
+        each = [(1 - noise) / (1 + math.exp(-margin)) + noise / 2 for noise in noises]
+        return sum(one ** WEIGHTS[kind] for one in each) / len(each)
+
+    one, other, coin = p(2) / 4, p(-1) / 4, 0.5 ** WEIGHTS[kind]
+    # The generic code is the mean of the clusters, and so is its margin.
+    contrary = sum(p(-margin, (CONTRARY_NOISE,)) for margin in (2, -1, -1, -1)) / 4
+    stories = {"generic": p(-1 / 4), "coin": coin, "contrary": contrary, "first": coin, "second": coin}
+    nobody = UNFAMILIAR * sum(STORIES[name] * value for name, value in stories.items())
+    familiar = (1 - UNFAMILIAR) * (one + 3 * other)
+    familiar /= familiar + nobody
+    taste = np.array([one, other, other, other]) / (one + 3 * other)
+    assert known.impression.familiar == pytest.approx(familiar)
+    assert known.code == pytest.approx(familiar * taste + (1 - familiar) / 4, rel=1e-6)
     assert (known.effective_votes, known.pairs) == (1, {PAIR})
 
 
