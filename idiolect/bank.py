@@ -158,9 +158,9 @@ def population(kind: Kind, mean: Floats, covariance: Floats, blended: bool = Fal
     share = np.maximum(mean, 1e-6) / np.maximum(mean, 1e-6).sum()
     if not blended:
         return Mixture(share)
-    # The Dirichlet whose total variance is that of the trained users.
+    # Their total variance is that of the trained users.
     variance = max(float(np.trace(covariance)), 1e-9)
-    return Simplex(share, max(float((share * (1 - share)).sum()) / variance - 1, 0.1))
+    return Simplex(share, max(float((share * (1 - share)).sum()) / variance, 0.1))
 
 
 def _questions(raw: bytearray, n_questions: int) -> tuple[Question, ...]:

@@ -8,7 +8,7 @@ function of (votes, prior, likelihood), in numpy, for one user or for many: lead
 Three priors, for the three ways in which a trained population can look:
 
     Mixture   a user is one of K clusters, and it is unsure which:      code = P(k | votes)
-    Simplex   a user is a blend of K clusters, Dirichlet around the generic weights:  code = the most probable blend
+    Simplex   a user is a blend of K clusters, around the generic weights:  code = the most probable blend
     Gaussian  a user is a point in the space of trained offsets:        code = the most probable point
 
 The last two take margins to be linear in the code, m(code) = offset + slopes . code, and are as sure as the curvature
@@ -102,7 +102,11 @@ class Mixture:
 
 @dataclass(frozen=True)
 class Simplex:
-    """A user is a blend w of K clusters; w ~ Dirichlet(1 + `strength` * `center`), `center` the generic weights."""
+    """A user is a blend w of K clusters, w = softmax(x); P(x) is that of w ~ Dirichlet(`strength` * `center`).
+
+    Laplace's method is used on x, which has no edges: without votes the most probable blend is `center`, the generic
+    weights, and its covariance is (diag(center) - center center') / strength.
+    """
 
     center: Floats  # [K]
     strength: float
@@ -118,9 +122,7 @@ class Simplex:
         w: Floats = np.broadcast_to(self.center, (*votes.weights.shape[:-1], len(self.center))).copy()
         for _ in range(MAX_STEPS):
             gradient, curvature = _expand(votes, w, likelihood)
-            gradient = gradient + pull / w
-            curvature = curvature + _diagonal(pull / w**2)
-            step: Floats = np.einsum("...ij,...j->...i", _tangent_inverse(curvature), gradient)
+            step: Floats = np.einsum("...ij,...j->...i", _along_simplex(curvature, pull, w), gradient + pull / w)
             # Far enough from the edge that no weight is lost.
             shrinking = np.where(step < 0, w / np.where(step < 0, -step, 1), np.inf).min(-1)
             length: Floats = np.minimum(1.0, 0.95 * shrinking)[..., None]
@@ -132,16 +134,17 @@ class Simplex:
             if change < TOLERANCE:
                 break
         _, curvature = _expand(votes, w, likelihood)
-        return Belief(w, _tangent_inverse(curvature + _diagonal(pull / w**2)))
+        return Belief(w, _along_simplex(curvature, pull, w))
 
     def evidence(self, votes: Votes, likelihood: Likelihood) -> Floats:
-        """By Laplace's method in the K - 1 directions along the simplex, so scaled that no votes have P = 1."""
+        """By Laplace's method, so scaled that no votes have P = 1."""
         nothing = self._density(Votes.none(len(self.center)), Likelihood())
         return np.asarray(self._density(votes, likelihood) - nothing, np.float64)
 
     def _density(self, votes: Votes, likelihood: Likelihood) -> Floats:
         belief, k, pull = self.infer(votes, likelihood), len(self.center), self.strength * self.center
-        density = (pull * np.log(belief.code)).sum(-1) + _log_likelihood(votes, belief.code, likelihood)
+        # Of x: along the simplex its volume is that of w over the product of the weights.
+        density = ((pull - 1) * np.log(belief.code)).sum(-1) + _log_likelihood(votes, belief.code, likelihood)
         # The determinant along the simplex: its covariance is zero across, where we put a one.
         along = belief.covariance + np.full((k, k), 1 / k)
         return np.asarray(density + np.linalg.slogdet(along)[1] / 2, np.float64)
@@ -244,13 +247,16 @@ def _climb(value: Callable[[Floats], Floats], start: Floats, step: Floats, lengt
     return start + length * step
 
 
-def _tangent_inverse(curvature: Floats) -> Floats:
-    """Inverse on the directions that sum to zero: the block of the inverted Karush-Kuhn-Tucker matrix."""
-    k = curvature.shape[-1]
-    full = np.zeros((*curvature.shape[:-2], k + 1, k + 1))
-    full[..., :k, :k] = curvature
-    full[..., k, :k] = full[..., :k, k] = 1
-    return np.linalg.inv(full)[..., :k, :k]
+def _along_simplex(curvature: Floats, pull: Floats, w: Floats) -> Floats:
+    """Inverse of `curvature` + diag(pull / w^2) on the directions that sum to zero, [..., K, K].
+
+    In units of w, in which it is well conditioned where a weight is nearly 0.
+    """
+    scaled = np.linalg.inv(w[..., :, None] * curvature * w[..., None, :] + _diagonal(pull))
+    across = np.einsum("...ij,...j->...i", scaled, w)
+    share = np.einsum("...i,...i->...", across, w)[..., None, None]
+    inside = scaled - across[..., :, None] * across[..., None, :] / share
+    return np.asarray(w[..., :, None] * inside * w[..., None, :], np.float64)
 
 
 def _at_nodes(belief: Belief, votes: Votes, likelihood: Likelihood) -> Floats:

@@ -17,7 +17,7 @@ from idiolect.votes import Likelihood, Votes
 from idiolect_training.data.preferences import index_users
 from idiolect_training.export.bundle import export
 from idiolect_training.export.margin_error import margin_error
-from idiolect_training.export.questions import Coordinates, choose, fit_likelihood, margin_table
+from idiolect_training.export.questions import Coordinates, choose, fit_likelihood, fit_population, margin_table
 from idiolect_training.fit.batch import tokenize
 from idiolect_training.fit.loop import fit
 from idiolect_training.fit.loss import pair_margins
@@ -192,6 +192,23 @@ def test_the_choice_is_informative_and_not_redundant():
     likelihood = Likelihood(0.1, 0.02)
     assert choose(table, np.zeros(2), np.eye(2), likelihood, everything, 2).tolist() in ([0, 2], [1, 2], [2, 1], [2, 0])
     assert choose(table, np.zeros(2), np.eye(2), likelihood, np.array([False, True, False, True]), 9).tolist() == [1, 3]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("blended", [False, True])
+def test_users_are_blends_where_their_votes_say_so(blended: bool):
+    """Two dozen users of four clusters: each of one of them, or each a blend."""
+    rng = np.random.default_rng(2)
+    users = rng.dirichlet(np.full(4, 2.0), 24) if blended else np.eye(4)[rng.integers(4, size=24)]
+    slopes = 4 * rng.standard_normal((24, 30, 4))
+    signs = np.where(rng.random((24, 30)) < 1 / (1 + np.exp(-np.einsum("unc,uc->un", slopes, users))), 1, -1)
+    # The trained codes of both are alike: softmax blends.
+    codes = 0.7 * users + 0.3 * rng.dirichlet(np.full(4, 2.0), 24)
+    votes = Votes.of(signs[..., None] * slopes)
+    found, likelihood = fit_population("cluster", votes, codes.mean(0), np.cov(codes.T), 1.0)
+    assert found == blended
+    assert likelihood.temperature == pytest.approx(1, rel=0.5)
+    assert not fit_population("low_rank", votes, codes.mean(0), np.eye(4), 1.0)[0]
 
 
 def test_temperature_and_noise_are_found_again():

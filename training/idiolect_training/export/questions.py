@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from idiolect.bank import Bank, Message, Question, pair_id, population
 from idiolect.inference.priors import Gaussian, Prior
 from idiolect.text import is_printable
-from idiolect.user_model import Array
+from idiolect.user_model import Array, Kind
 from idiolect.votes import Belief, Likelihood, Votes
 from idiolect_training.config import RunConfig
 from idiolect_training.data.preferences import Preference
@@ -36,6 +36,8 @@ ACCEPTABLE = 0.9
 NOISES = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6)
 TEMPERATURES = tuple(float(t) for t in np.geomspace(0.1, 10, 41))
 """As shares of 1 / beta, at which the likelihood of votes is the trainer's own."""
+COARSE = 5
+"""Every so manyth temperature and noise is tried first, and then all around the best temperature."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +86,8 @@ def build_bank(run: RunConfig, policy: Policy, user_rows: dict[str, int]) -> Ban
     covariance = covariance + np.eye(len(mean)) * 1e-3 * max(np.trace(covariance) / len(mean), 1e-12)
     askable = _are_askable([held_out[place] for place in first_of.values()])
     open_ = _acceptable(run, policy, distinct) & askable
-    prior = population(policy.users.basis()[0], mean, covariance)
-    likelihood = fit_likelihood(_own_votes(pairs, distinct, table), prior, run.beta)
+    own = _own_votes(pairs, distinct, table)
+    blended, likelihood = fit_population(policy.users.basis()[0], own, mean, covariance, run.beta)
     # Sides in the order of the alphabet: the order says nothing of who answered before.
     sign = np.array([1 if held_out[p].chosen < held_out[p].rejected else -1 for p in first_of.values()])
     chosen = choose(table, mean, covariance, likelihood, open_, run.bank.n_questions)
@@ -98,6 +100,7 @@ def build_bank(run: RunConfig, policy: Policy, user_rows: dict[str, int]) -> Ban
         mean=mean,
         covariance=covariance,
         likelihood=likelihood,
+        blended=blended,
         length_normalized=run.length_normalized,
     )
 
@@ -126,6 +129,17 @@ def margin_table(run: RunConfig, policy: Policy, pairs: Sequence[Pair], coordina
     return Votes.of(np.stack(slopes, axis=1), offsets)
 
 
+def fit_population(kind: Kind, votes: Votes, mean: Floats, covariance: Floats, beta: float) -> tuple[bool, Likelihood]:
+    """Whether cluster users are blends rather than each of one cluster, and the likelihood of their votes [U, N].
+
+    Whichever has the greater evidence. Raises BadRunConfig when there are none.
+    """
+    priors = {blended: population(kind, mean, covariance, blended) for blended in (False, kind == "cluster")}
+    fitted = {blended: fit_likelihood(votes, prior, beta) for blended, prior in priors.items()}
+    blended = max(priors, key=lambda blended: float(priors[blended].evidence(votes, fitted[blended]).sum()))
+    return blended, fitted[blended]
+
+
 def fit_likelihood(votes: Votes, prior: Prior, beta: float) -> Likelihood:
     """Temperature and noise under which the votes [U, N] of trained users have the greatest evidence.
 
@@ -135,8 +149,14 @@ def fit_likelihood(votes: Votes, prior: Prior, beta: float) -> Likelihood:
     """
     if not votes.weights.any():
         raise BadRunConfig("bank: no user of the held-out comparisons is a trained one: votes cannot be calibrated")
-    grid = [Likelihood(temperature / beta, noise) for temperature in TEMPERATURES for noise in NOISES]
-    return max(grid, key=lambda likelihood: float(prior.evidence(votes, likelihood).sum()))
+
+    def likeliest(temperatures: Sequence[float], noises: Sequence[float]) -> Likelihood:
+        grid = [Likelihood(temperature / beta, noise) for temperature in temperatures for noise in noises]
+        return max(grid, key=lambda likelihood: float(prior.evidence(votes, likelihood).sum()))
+
+    coarse = likeliest(TEMPERATURES[::COARSE], NOISES[::COARSE]).temperature * beta
+    near = min(range(len(TEMPERATURES)), key=lambda place: abs(TEMPERATURES[place] - coarse))
+    return likeliest(TEMPERATURES[max(0, near - COARSE) : near + COARSE + 1], NOISES)
 
 
 def choose(

@@ -51,6 +51,23 @@ def test_the_blend_is_the_most_probable_one(likelihood):
     assert found == pytest.approx(grid[posterior(grid).argmax()], abs=0.02)
 
 
+def test_blends_have_the_evidence_that_sampled_ones_have():
+    """Against the mean likelihood of 100,000 blends from the prior; mode and covariance without votes are exact."""
+    rng, strength = np.random.default_rng(7), 4.0
+    prior, blends = Simplex(CENTER, strength), np.maximum(rng.dirichlet((strength - 1) * CENTER, 100_000), 1e-12)
+    nothing = prior.infer(Votes.none(K), NOISY)
+    assert nothing.code == pytest.approx(CENTER)
+    assert nothing.covariance == pytest.approx(np.cov(blends.T), abs=2e-3)
+    errors = []
+    for n in (2, 4, 8, 16):
+        slopes = 3 * rng.standard_normal((n, K))
+        agrees = rng.random(n) < NOISY.probability(slopes @ blends[n])
+        votes = Votes.of(np.where(agrees, 1, -1)[:, None] * slopes)
+        sampled = np.log(np.exp(np.log(NOISY.probability(blends @ votes.slopes.T)).sum(1)).mean())
+        errors.append(float(prior.evidence(votes, NOISY)) - sampled)
+    assert np.abs(errors).max() < 0.3
+
+
 def test_the_point_is_what_another_library_finds():
     """Without noise and offsets this is logistic regression with an L2 penalty."""
     votes = Votes.of(draw_votes(2, 40).slopes)
