@@ -8,7 +8,7 @@ OUT ?= runs/demo
 SEEDS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup model fmt check fast test demo serve train tastes first-minutes penalty own-data length-users attribute-users persona-users new-users five-answers feedback weak-votes newcomers odd-values overload storm greedy vote-histories crashes hostile-bundles hostile-requests openapi heart million-users throughput first-token peers one-at-a-time host-cost engine-settings before-after cost-model ablations few-votes trainer-cost real-people served-models gpu first-hour bench evidence check-results lock audit docs
+.PHONY: help setup model fmt check fast test demo serve train tastes first-minutes penalty own-data length-users attribute-users persona-users new-users five-answers feedback weak-votes newcomers odd-values overload storm greedy vote-histories crashes hostile-bundles hostile-requests openapi heart million-users throughput first-token peers one-at-a-time host-cost engine-settings before-after cost-model ablations few-votes trainer-cost real-people served-models gpu first-hour bench evidence check-results lock audit docs generated-clients newest-vllm
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -100,6 +100,12 @@ hostile-requests: model  ## hostile fields, forms and texts beside a polite call
 
 openapi: model  ## ten thousand requests that are derived from /openapi.json, right and wrong, answered as it says? (20 minutes)
 	@$(PY) -m bench.clients.openapi
+
+newest-vllm: model  ## the engine's contract on the newest vLLM, and what has moved in it (5 minutes)
+	@$(PY) -m tests.newest_vllm
+
+generated-clients: model  ## clients that generators make of /openapi.json, in Python and TypeScript: do they do all of it? needs npm (3 minutes)
+	@$(PY) -m bench.clients.generated
 
 hostile-bundles: setup  ## 2,000 changed bundles: each refused in words, or read as it is (a minute)
 	@$(PY) -m bench.hostile.bundles

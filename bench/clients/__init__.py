@@ -24,4 +24,18 @@ EXPERIMENTS = (
         minutes=20,
         module="bench.clients.openapi",
     ),
+    Experiment(
+        "generated-clients",
+        "make generated-clients",
+        (
+            Line(
+                "K4-generated",
+                "Do clients that are generated from the OpenAPI document, in Python and TypeScript, do all of it?",
+                (at_least("operations", 20), at_least("share_called", 1), at_most("faults", 0)),
+            ),
+        ),
+        minutes=4,
+        needs="npm",
+        module="bench.clients.generated",
+    ),
 )

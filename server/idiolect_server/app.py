@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
@@ -58,7 +59,13 @@ def create_app(settings: Settings, start_engine: StartEngine = start_vllm_engine
             await running
 
     # No redirects to paths without a slash at the end: they would lead to whatever host the caller has named.
-    app = FastAPI(title="Idiolect", version=__version__, lifespan=lifespan, redirect_slashes=False)
+    app = FastAPI(
+        title="Idiolect",
+        version=__version__,
+        lifespan=lifespan,
+        redirect_slashes=False,
+        generate_unique_id_function=_name,
+    )
     app.state.serving = None
     app.state.closing = Closing(settings.drain_s)
     for module in (
@@ -95,6 +102,11 @@ def create_app(settings: Settings, start_engine: StartEngine = start_vllm_engine
         )
     app.add_middleware(RequestIds)
     return app
+
+
+def _name(route: APIRoute) -> str:
+    """Of an operation, after which generators of clients name their functions."""
+    return route.name
 
 
 async def _run(app: FastAPI, starting: AbstractAsyncContextManager[Serving], stop: asyncio.Event) -> None:

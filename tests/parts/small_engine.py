@@ -5,7 +5,7 @@ import hashlib
 import json
 import math
 import uuid
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any
 
@@ -23,6 +23,8 @@ from idiolect_server.prompt import Placed, UserTokens
 WORDS = ("tide", "pool", "star", "moss", "fern", "kelp", "crab", "wave", "rock", "sand", "gull", "reef", "salt")
 LONGEST = 24
 """Tokens of a reply that nothing cuts."""
+Answer = Callable[[str, str | None, int], dict[str, Any]]
+"""Of a text, why it ended, and a number of tokens."""
 
 
 class SmallEngine:
@@ -131,16 +133,17 @@ class _Chat:
     async def chat(self, body: dict[str, Any], user_tokens: UserTokens | None, profile: str | None = None) -> Any:
         asked = chat_request.read(body)
         messages = [{"role": message.role, "content": "\n".join(message.texts)} for message in asked.messages]
-        return await self._said(await self._engine.conversations.place(messages, self._layout, user_tokens), body)
+        placed = await self._engine.conversations.place(messages, self._layout, user_tokens)
+        return await self._said(placed, body, _chat)
 
     async def complete(self, body: dict[str, Any], user_tokens: UserTokens | None, profile: str | None = None) -> Any:
-        return await self._about(completion_request.read(body).texts, body, user_tokens)
+        return await self._about(completion_request.read(body).texts, body, user_tokens, _completion)
 
     async def respond(self, body: dict[str, Any], user_tokens: UserTokens | None, profile: str | None = None) -> Any:
-        return await self._about(response_request.read(body).texts, body, user_tokens)
+        return await self._about(response_request.read(body).texts, body, user_tokens, _response)
 
     async def message(self, body: dict[str, Any], user_tokens: UserTokens | None, profile: str | None = None) -> Any:
-        return await self._about(message_request.read(body).texts, body, user_tokens)
+        return await self._about(message_request.read(body).texts, body, user_tokens, _message)
 
     async def count(self, body: dict[str, Any], user_tokens: UserTokens | None, profile: str | None = None) -> Any:
         placed = await self._placed(message_request.read_count(body).texts, user_tokens)
@@ -150,26 +153,18 @@ class _Chat:
         said = [{"role": "user", "content": "\n".join(texts)}]
         return await self._engine.conversations.place(said, self._layout, user_tokens)
 
-    async def _about(self, texts: list[str], body: dict[str, Any], user_tokens: UserTokens | None) -> Any:
-        return await self._said(await self._placed(texts, user_tokens), body)
+    async def _about(
+        self, texts: list[str], body: dict[str, Any], user_tokens: UserTokens | None, answer: Answer
+    ) -> Any:
+        return await self._said(await self._placed(texts, user_tokens), body, answer)
 
-    async def _said(self, placed: Placed, body: dict[str, Any]) -> Any:
+    async def _said(self, placed: Placed, body: dict[str, Any], answer: Answer) -> Any:
         streams = bool(body.get("stream"))
         chunks = self._engine.generate(placed, Sampling(), "chat", adapter=self._adapter, stream=streams)
         if streams:
             return 200, _lines(chunks)
         (whole,) = [chunk async for chunk in chunks]
-        message = {"role": "assistant", "content": whole.text}
-        counts = dict.fromkeys(("prompt_tokens", "completion_tokens", "total_tokens"), placed.n_tokens)
-        choice = {"index": 0, "message": message, "finish_reason": whole.finish_reason}
-        answer = {
-            "id": f"chatcmpl-{uuid.uuid4().hex}",
-            "object": "chat.completion",
-            "created": 0,
-            "model": "small",
-            "usage": counts,
-        }
-        return 200, {**answer, "choices": [choice]}
+        return 200, answer(whole.text, whole.finish_reason, placed.n_tokens)
 
     async def models(self) -> dict[str, Any]:
         return {"object": "list", "data": [{"id": self._name, "object": "model", "root": self._name}]}
@@ -182,3 +177,32 @@ async def _lines(chunks: AsyncGenerator[Chunk, None]) -> AsyncGenerator[str, Non
             said = {"id": completion_id, "choices": [{"index": 0, "delta": {"content": chunk.text}}]}
             yield f"data: {json.dumps(said)}\n\n"
     yield "data: [DONE]\n\n"
+
+
+def _chat(text: str, finish_reason: str | None, n_tokens: int) -> dict[str, Any]:
+    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": finish_reason}
+    return _completed("chatcmpl", "chat.completion", choice, n_tokens)
+
+
+def _completion(text: str, finish_reason: str | None, n_tokens: int) -> dict[str, Any]:
+    return _completed("cmpl", "text_completion", {"index": 0, "text": text, "finish_reason": finish_reason}, n_tokens)
+
+
+def _response(text: str, finish_reason: str | None, n_tokens: int) -> dict[str, Any]:
+    said = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": text}]}
+    counts = dict.fromkeys(("input_tokens", "output_tokens", "total_tokens"), n_tokens)
+    made = {"id": f"resp_{uuid.uuid4().hex}", "object": "response", "created_at": 0, "model": "small"}
+    return {**made, "status": "completed", "output": [said], "usage": counts}
+
+
+def _message(text: str, finish_reason: str | None, n_tokens: int) -> dict[str, Any]:
+    made = {"id": f"msg_{uuid.uuid4().hex}", "type": "message", "role": "assistant", "model": "small"}
+    usage = {"input_tokens": n_tokens, "output_tokens": n_tokens}
+    reason = "end_turn" if finish_reason == "stop" else "max_tokens"
+    return {**made, "content": [{"type": "text", "text": text}], "stop_reason": reason, "usage": usage}
+
+
+def _completed(prefix: str, kind: str, choice: dict[str, Any], n_tokens: int) -> dict[str, Any]:
+    counts = dict.fromkeys(("prompt_tokens", "completion_tokens", "total_tokens"), n_tokens)
+    made = {"id": f"{prefix}-{uuid.uuid4().hex}", "object": kind, "created": 0, "model": "small"}
+    return {**made, "choices": [choice], "usage": counts}

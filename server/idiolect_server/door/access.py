@@ -16,7 +16,6 @@ from idiolect_server.door.dialect import answer
 from idiolect_server.door.keys import digest
 from idiolect_server.errors import BodyTooLarge, Unauthorized, UnknownHost
 
-OPEN_PREFIX = "/health"
 LONG_PATHS = {
     *("/generate", "/tokenize", "/detokenize"),
     *("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages", "/v1/messages/count_tokens"),
@@ -24,7 +23,13 @@ LONG_PATHS = {
 """Whose bodies hold whole conversations."""
 SHORT_BODY_BYTES = 64 << 10
 """Of all other routes: votes, profiles."""
+_HEALTH = "/health"
 LOOPBACK = re.compile(r"(localhost\.?|127(\.\d{1,3}){3}|\[::1\])(:\d*)?", re.IGNORECASE)
+
+
+def is_open(path: str) -> bool:
+    """Whether a path needs no key."""
+    return f"{path}/".startswith(f"{_HEALTH}/")
 
 
 class Access:
@@ -43,14 +48,14 @@ class Access:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
-        headers, is_open = Headers(scope=scope), f"{scope['path']}/".startswith(f"{OPEN_PREFIX}/")
+        headers, open_to_all = Headers(scope=scope), is_open(scope["path"])
         if not self._key_digests:
             if not all(LOOPBACK.fullmatch(host) for host in headers.getlist("host")):
                 return await _refuse(UnknownHost("this server has no such name"), scope, receive, send)
-        elif not is_open and not self._knows(headers):
+        elif not open_to_all and not self._knows(headers):
             error = Unauthorized("a valid API key is required", hint="send Authorization: Bearer KEY")
             return await _refuse(error, scope, receive, send, {"WWW-Authenticate": "Bearer"})
-        if is_open:
+        if open_to_all:
             return await self._app(scope, receive, send)
         if self._closing.reason is not None:
             return await _refuse(self._closing.reason, scope, receive, send, {"Connection": "close"})

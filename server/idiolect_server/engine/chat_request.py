@@ -59,7 +59,7 @@ Arguments = Annotated[
 """Of a call: the text of a JSON object."""
 
 
-class _Function(Part):
+class CalledFunction(Part):
     name: Name
     arguments: Arguments
 
@@ -67,7 +67,7 @@ class _Function(Part):
 class ToolCall(Part):
     id: Name
     type: Literal["function"] = "function"
-    function: _Function
+    function: CalledFunction
 
 
 class ChatMessage(Part):

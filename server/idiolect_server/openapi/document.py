@@ -6,13 +6,14 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 
+from idiolect_server.door.access import is_open
 from idiolect_server.errors import RequestError
-from idiolect_server.openapi import chat, refusals
+from idiolect_server.openapi import answers, refusals, requests
 
 DESCRIPTION = "Replies in the way that each user prefers. Requests are strict: what is not described is refused."
 KEY = "key"
 BODIES = {
-    "/v1/chat/completions": chat.REQUEST,
+    "/v1/chat/completions": requests.REQUEST,
     "/v1/completions": "CompletionRequest",
     "/v1/responses": "ResponseRequest",
     "/v1/messages": "MessageRequest",
@@ -41,9 +42,23 @@ def document(app: FastAPI, with_keys: bool) -> dict[str, Any]:
     schemas = whole["components"]["schemas"]
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
-    schemas |= refusals.SCHEMAS | chat.schemas()
+    schemas |= refusals.SCHEMAS | requests.schemas() | answers.SCHEMAS
     whole["components"]["securitySchemes"] = {KEY: {"type": "http", "scheme": "bearer"}}
+    _drop_titles(whole["paths"])
+    _drop_titles(schemas)
     return whole
+
+
+def _drop_titles(part: Any) -> None:
+    """Pydantic's say a name again. Generators would take them for names of types, of which two are the same."""
+    if isinstance(part, dict):
+        if isinstance(part.get("title"), str):
+            del part["title"]
+        for below in part.values():
+            _drop_titles(below)
+    elif isinstance(part, list):
+        for below in part:
+            _drop_titles(below)
 
 
 def _describe(operation: dict[str, Any], route: APIRoute, with_keys: bool) -> None:
@@ -56,6 +71,6 @@ def _describe(operation: dict[str, Any], route: APIRoute, with_keys: bool) -> No
     if path in BODIES:
         operation["requestBody"] = {
             "required": True,
-            "content": {"application/json": {"schema": chat.ref(BODIES[path])}},
+            "content": {"application/json": {"schema": requests.ref(BODIES[path])}},
         }
-    operation["security"] = [{KEY: []}] if with_keys and not path.startswith("/health/") else []
+    operation["security"] = [{KEY: []}] if with_keys and not is_open(path) else []

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from idiolect.errors import IdiolectError, LayoutError
+from idiolect_server.door.access import is_open
 from idiolect_server.door.dialect import is_anthropic, is_openai, told
 from idiolect_server.errors import (
     BodyTooLarge,
@@ -50,11 +51,10 @@ def raises(*errors: type[IdiolectError]) -> Callable[[Endpoint], Endpoint]:
 
 def before(path: str, with_keys: bool) -> Errors:
     """What the door and the server as a whole answer at a path (door/access.py, door/connection.py)."""
-    is_open = path.startswith("/health/")
-    found: Errors = ANYWHERE if is_open else (*ANYWHERE, *BUT_HEALTH)
+    found: Errors = ANYWHERE if is_open(path) else (*ANYWHERE, *BUT_HEALTH)
     if not with_keys:
         return (*found, UnknownHost)
-    return found if is_open else (*found, Unauthorized)
+    return found if is_open(path) else (*found, Unauthorized)
 
 
 def responses(errors: Iterable[type[IdiolectError]], path: str) -> dict[str, dict[str, Any]]:
@@ -70,12 +70,13 @@ def responses(errors: Iterable[type[IdiolectError]], path: str) -> dict[str, dic
 
 
 def _response(codes: list[str], path: str, retried: bool) -> dict[str, Any]:
-    name = "AnthropicError" if is_anthropic(path) else "OpenAIError" if is_openai(path) else "Error"
-    error = {"$ref": f"#/components/schemas/{name}"}
-    of_these = {"properties": {"error": {"properties": {"code": {"enum": codes}}}}}
+    name = "AnthropicError" if is_anthropic(path) else "OpenAIError" if is_openai(path) else "NativeError"
+    # Beside the reference, not in an `allOf` with it: generators of clients would make a type of each.
+    of_these = {"error": {"properties": {"code": {"enum": codes}}}}
+    error = {"$ref": f"#/components/schemas/{name}", "properties": of_these}
     response: dict[str, Any] = {
         "description": " or ".join(f"`{code}`" for code in codes),
-        "content": {"application/json": {"schema": {"allOf": [error, of_these]}}},
+        "content": {"application/json": {"schema": error}},
     }
     if retried:
         seconds = {"type": "integer", "minimum": 0}
@@ -107,7 +108,7 @@ _ANTHROPIC = _schema("What every error below /v1/messages becomes: Anthropic's, 
 _ANTHROPIC["properties"] = {"type": {"const": "error"}, **_ANTHROPIC["properties"]}
 _ANTHROPIC["required"] = ["type", "error"]
 SCHEMAS = {
-    "Error": _schema("What every error of the native API becomes.", {"code": _CODE, **_TOLD}),
+    "NativeError": _schema("What every error of the native API becomes.", {"code": _CODE, **_TOLD}),
     "OpenAIError": _schema("What every error below /v1 becomes: OpenAI's error object, with our hint.", _OPENAI),
     "AnthropicError": _ANTHROPIC,
 }

@@ -77,7 +77,7 @@ async def feedback(
 
 @router.get("/feedback", response_class=Response, responses={200: EXPORTED})
 @raises(*STORE)
-async def export(
+async def export_votes(
     http: Request,
     cursor: Annotated[str | None, Query(max_length=8192)] = None,
     limit: Annotated[int, Query(ge=1, le=MAX_EXPORT)] = 1000,

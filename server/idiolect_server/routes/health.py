@@ -31,7 +31,7 @@ async def live() -> Health:
     return Health(status="ok")
 
 
-@router.get("", response_model=Ready, responses={503: {"model": Health, "description": "not ready"}})
+@router.get("", name="health", response_model=Ready, responses={503: {"model": Health, "description": "not ready"}})
 @router.get("/ready", response_model=Ready, responses={503: {"model": Health, "description": "not ready"}})
 async def ready(http: Request) -> JSONResponse:
     """200 when the engine is up and goes on. Without the store replies are degraded, not refused, so that is reported

@@ -9,8 +9,9 @@ from fastapi import APIRouter, Request, Response
 from idiolect.errors import IdiolectError
 from idiolect_server.door.dialect import told
 from idiolect_server.errors import ConstraintRefused, UnknownModel
-from idiolect_server.openapi.chat import ANSWER, ref
+from idiolect_server.openapi.answers import MESSAGE, TOKEN_COUNT
 from idiolect_server.openapi.refusals import REPLY, raises
+from idiolect_server.openapi.requests import ref
 from idiolect_server.routes import who as whose
 from idiolect_server.routes.openai import reply
 from idiolect_server.routes.stream import described, event
@@ -18,9 +19,12 @@ from idiolect_server.routes.stream import described, event
 router = APIRouter(prefix="/v1/messages", tags=["Anthropic"])
 ANSWERED: dict[str, Any] = {
     "description": "The message, or its events as server-sent events.",
-    "content": {"application/json": {"schema": ref(ANSWER)}, **described()},
+    "content": {"application/json": {"schema": ref(MESSAGE)}, **described()},
 }
-COUNTED: dict[str, Any] = {"description": "`input_tokens`.", "content": {"application/json": {"schema": ref(ANSWER)}}}
+COUNTED: dict[str, Any] = {
+    "description": "`input_tokens`.",
+    "content": {"application/json": {"schema": ref(TOKEN_COUNT)}},
+}
 
 
 @router.post("", responses={200: ANSWERED})

@@ -15,8 +15,9 @@ from idiolect_server.door.dialect import openai_error
 from idiolect_server.engine.protocol.fields import MAX_CHOICES
 from idiolect_server.errors import ConstraintRefused, NotFound, PromptTooLong, RequestError, UnknownModel
 from idiolect_server.giving_back import give_back_after
-from idiolect_server.openapi.chat import ANSWER, COMPLETION, MODELS, ref
+from idiolect_server.openapi.answers import COMPLETION, CONTINUATION, MODEL, MODELS
 from idiolect_server.openapi.refusals import REPLY, raises
+from idiolect_server.openapi.requests import ref
 from idiolect_server.prompt import UserTokens
 from idiolect_server.routes import who as whose
 from idiolect_server.routes.caller import unless_caller_leaves
@@ -37,7 +38,7 @@ COMPLETED: dict[str, Any] = {
 }
 CONTINUED: dict[str, Any] = {
     "description": "The continuations, or their chunks as server-sent events, after which `[DONE]` comes.",
-    "content": {"application/json": {"schema": ref(ANSWER)}, **described()},
+    "content": {"application/json": {"schema": ref(CONTINUATION)}, **described()},
 }
 STATE_HEADER = "x-idiolect-personalization"
 IN_THE_PROMPT = (
@@ -141,7 +142,7 @@ async def models(http: Request) -> JSONResponse:
     return JSONResponse({"object": "list", "data": await _cards(http)})
 
 
-@router.get("/models/{name:path}", responses={200: {"content": {"application/json": {"schema": ref(ANSWER)}}}})
+@router.get("/models/{name:path}", responses={200: {"content": {"application/json": {"schema": ref(MODEL)}}}})
 @raises(NotFound, UnknownModel)
 async def model(name: str, http: Request) -> JSONResponse:
     """One of them."""

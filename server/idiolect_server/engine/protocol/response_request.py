@@ -117,11 +117,11 @@ class Choice(Part):
     name: ToolName
 
 
-class _Reasoning(Part):
+class Reasoning(Part):
     effort: Effort | None = None
 
 
-class _Text(Part):
+class TextFormat(Part):
     format: dict[str, Any] | None = None
 
 
@@ -140,8 +140,8 @@ class ResponseRequest(Drawn):
     metadata: Annotated[dict[Name, Annotated[str, StringConstraints(max_length=512)]], Field(max_length=16)] | None = (
         None
     )
-    text: _Text | None = None
-    reasoning: _Reasoning | None = None
+    text: TextFormat | None = None
+    reasoning: Reasoning | None = None
     include_reasoning: bool | None = None
     store: bool | None = None
     """Not heeded: nothing is stored."""

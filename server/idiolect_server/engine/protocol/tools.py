@@ -66,7 +66,7 @@ class Tool(Part):
         return texts_in(self.model_dump(), of_schemas=3)
 
 
-class _Named(Part):
+class NamedFunction(Part):
     name: ToolName
 
 
@@ -74,7 +74,7 @@ class ToolChoice(Part):
     """One tool, which the reply calls."""
 
     type: Literal["function"] = "function"
-    function: _Named
+    function: NamedFunction
 
 
 class WithTools(Part):
