@@ -33,6 +33,14 @@ from tests.parts.tiny import tiny_bundle
 CASES = 10_000
 FEW_TOKENS = 4
 """Of a reply: what is measured is the server."""
+LIMITS = {
+    "/generate": "max_tokens",
+    "/v1/chat/completions": "max_tokens",
+    "/v1/completions": "max_tokens",
+    "/v1/messages": "max_tokens",
+    "/v1/responses": "max_output_tokens",
+}
+"""Where a reply is written, and the field that says how long it may be."""
 SLOW = list(HealthCheck)
 """Of Hypothesis: forms as large as ours take long to draw, and that is fine here."""
 KINDS = {
@@ -67,19 +75,23 @@ class Tally:
 
 def shorter(case: Any) -> None:
     """The case with few tokens to write, where it says a number that is right anyway."""
-    if isinstance(case.body, dict) and case.path in ("/generate", "/v1/chat/completions"):
-        for name in ("max_tokens", "max_completion_tokens", "min_tokens"):
+    limit = LIMITS.get(case.path)
+    if isinstance(case.body, dict) and limit is not None:
+        for name in (limit, "max_completion_tokens", "min_tokens"):
             value = case.body.get(name)
             if type(value) is int and 1 <= value <= 8192:
                 case.body[name] = min(value, FEW_TOKENS)
         if "max_completion_tokens" not in case.body:
-            case.body.setdefault("max_tokens", FEW_TOKENS)
+            case.body.setdefault(limit, FEW_TOKENS)
 
 
 def answered(case: Any, session: requests.Session, tally: Tally) -> None:
     """Send the case, and compare the answer."""
     shorter(case)
-    response = case.call(session=session, timeout=120)
+    try:
+        response = case.call(session=session, timeout=120)
+    except requests.Timeout:
+        return tally.fault("server_errors", f"no answer in 120 s: {case.as_curl_command()[:300]}")
     tally.cases += 1
     tally.statuses[response.status_code] += 1
     said = f"{case.operation.label} {response.status_code} {response.content[:200]!r} {case.as_curl_command()[:300]}"
@@ -126,7 +138,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
         bundle, model, _ = tiny_bundle(folder, demo_model())
+        # Short: of forms that say nothing of it, a reply is as long as the model allows.
         places = {"bundle": str(bundle.path), "model": str(model), "cache_dir": str(folder / "cache")}
+        places["max_model_len"] = "256"
         log = stack.enter_context((folder / "server.log").open("wb"))
         url, process = stack.enter_context(running_server(log, **places, data_dir=str(folder / "data")))
         try_all(url, n_cases // 10)  # what a server takes once
