@@ -19,7 +19,7 @@ from idiolect.votes import Belief, Floats, Votes
 
 LEAST_GAIN = 0.02
 """Nats that an answer must promise for its question to be asked: a fair coin that says nothing else is worth 0.69."""
-SURE = 0.99
+SURE = 0.98
 """Beyond such a probability of one cluster, nothing is asked any more."""
 LEAST_VOTES_TO_DOUBT = 8
 """Before so many, that no taste explains a user's votes is no news."""

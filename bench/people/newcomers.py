@@ -30,7 +30,7 @@ FANO = {6: (2.2, 4.1, 11.5), 16: (3.5, 6.6, 18.6)}
 """By K, for each of SLIPS: answers that any way of asking needs for 5 % of errors at most. By Fano's inequality they
 are log K, less what 5 % of errors leave open, over what an answer tells; and no answer tells more than log 2."""
 STRANGERS = ("new kind", "contrarian", "coin", "always first", "always longer", "half and half")
-OTHERS = (0.15, 0.3, 0.45, 0.6)
+OTHERS = (0.15, 0.25, 0.35, 0.5, 0.65)
 """Values of UNFAMILIAR that are compared."""
 HONEST = ("slips 0 %", "slips 10 %", "slips 25 %")
 DEMO_KINDS: tuple[VoteKind, ...] = ("comparison", "thumb")

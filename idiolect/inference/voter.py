@@ -13,15 +13,18 @@ import numpy as np
 from idiolect.inference.priors import Prior
 from idiolect.votes import Belief, Floats, Likelihood, Votes
 
-NOISES = (0.02, 0.1, 0.2, 0.35, 0.5)
-"""Shares of votes that are not meant: 0.5 is a quarter of all answers wrong. Each is as probable before any vote."""
-SIDED_NOISES = NOISES[2:]
+NOISES = {0.02: 0.1, 0.1: 0.15, 0.2: 0.2, 0.35: 0.25, 0.5: 0.3}
+"""Shares of votes that are not meant, and how probable each is before any vote: 0.5 is a quarter of all answers wrong.
+
+People who judge the same two replies again agree with themselves in three to four of five cases.
+"""
+SIDED_NOISES = (0.2, 0.35, 0.5)
 """Of voters who take one side when they do not mean it; fewer such votes are not told from slips."""
 SIDED = 0.1
 """Share of voters who lean to a side."""
 FIRM = 0.97
 """How often a voter of one side takes it."""
-UNFAMILIAR = 0.3
+UNFAMILIAR = 0.35
 """Prior probability of nobody we know. It is a price of errors rather than a census: see docs/results/newcomers.md."""
 CONTRARY_NOISE = 0.1
 STORIES = {"generic": 0.1, "coin": 0.525, "contrary": 0.175, "first": 0.1, "second": 0.1}
@@ -72,7 +75,7 @@ def voters(sided: bool) -> tuple[Floats, Floats, Floats]:
 
     Where it is not known for any vote what was shown first, nobody leans.
     """
-    kinds = [(noise, 0.0, (1 - SIDED if sided else 1.0) / len(NOISES)) for noise in NOISES]
+    kinds = [(noise, 0.0, (1 - SIDED if sided else 1.0) * weight) for noise, weight in NOISES.items()]
     if sided:
         kinds += [(noise, lean, SIDED / 2 / len(SIDED_NOISES)) for noise in SIDED_NOISES for lean in (1.0, -1.0)]
     noises, leans, weights = np.array(kinds).T

@@ -27,7 +27,7 @@ def by_hand(votes: Votes) -> tuple[np.ndarray, float]:
         return float(np.prod([p(*one) for one in zip(margins, [noise] * 99, [lean] * 99, votes.shown_first)]))  # noqa: B905
 
     margins = votes.offsets[:, None] + votes.slopes
-    kinds = [(noise, 0.0, (1 - SIDED) / len(NOISES)) for noise in NOISES]
+    kinds = [(noise, 0.0, (1 - SIDED) * weight) for noise, weight in NOISES.items()]
     leaning = itertools.product(SIDED_NOISES, (1.0, -1.0))
     kinds += [(noise, lean, SIDED / 2 / len(SIDED_NOISES)) for noise, lean in leaning]
     each = [
@@ -37,7 +37,7 @@ def by_hand(votes: Votes) -> tuple[np.ndarray, float]:
     generic = margins @ SHARE
     side = 0.5 + (FIRM - 0.5) * votes.shown_first
     stories = {
-        "generic": np.mean([product(generic, noise, 0) for noise in NOISES]),
+        "generic": sum(weight * product(generic, noise, 0) for noise, weight in NOISES.items()),
         "coin": 0.5 ** len(generic),
         "contrary": sum(share * product(-margins[:, k], CONTRARY_NOISE, 0) for k, share in enumerate(SHARE)),
         "first": np.prod(side),
