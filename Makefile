@@ -63,7 +63,7 @@ persona-users: model  ## does the cluster model recover kinds of users? needs ..
 	@$(PY) -m bench.learning.persona_users $(SEEDS)
 
 new-users: attribute-users persona-users  ## users whom the trainer never saw: accuracy against answers, calibration
-	@$(PY) -m bench.learning.new_users
+	@$(PY) -m bench.people.new_users
 
 five-answers: length-users  ## replies to new users after five answers through the HTTP API, on real vLLM
 	@$(PY) -m bench.learning.five_answers

@@ -18,6 +18,29 @@ EXPERIMENTS = (
         module="bench.people.real_people",
     ),
     Experiment(
+        "new-users",
+        "make new-users",
+        (
+            Line(
+                "C1",
+                "How near does a new user come to the oracle with five answers?",
+                (
+                    at_least("accuracy/active_over_oracle_after_5", 0.95),
+                    at_least("accuracy/never_below_generic", 1),
+                    at_least("accuracy_with_coins/never_below_generic", 1),
+                ),
+            ),
+            Line(
+                "C2",
+                "Is what is believed of a new user calibrated, and is a changed wish followed?",
+                (at_most("expected_calibration_error", 0.05), at_most("recovered_after_votes", 8)),
+            ),
+        ),
+        minutes=30,
+        needs="the runs of length-users, attribute-users and persona-users",
+        module="bench.people.new_users",
+    ),
+    Experiment(
         "newcomers",
         "make newcomers",
         (
