@@ -18,6 +18,7 @@ REASONS: dict[str, str] = {
     "test_comparison_with_prompt_logprobs": f"`prompt_logprobs` is {_CHAT}",
     "test_echo_logprob_completion": f"`echo` is {_RAW}",
     "test_return_tokens_as_ids.py::test_completion": f"`echo` is {_RAW}",
+    "test_batch_completions": f"`use_beam_search` is {_RAW}",
     "test_completion_truncation_side": f"`truncate_prompt_tokens` is {_RAW}",
     "test_empty_prompt": f"`prompt_embeds` is {_RAW}, and the error says so",
     "test_enable_response_messages": f"`enable_response_messages` is refused ([docs]({_API}#post-v1responses))",

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -13,6 +13,7 @@ from pydantic import (
     Field,
     StringConstraints,
     ValidationError,
+    model_validator,
 )
 
 from idiolect.text import WRITTEN
@@ -150,6 +151,12 @@ class Sampled(Drawn):
     response_format: dict[str, Any] | None = None
     return_tokens_as_token_ids: bool | None = None
     return_token_ids: bool | None = None
+
+    @model_validator(mode="after")
+    def _of_a_stream(self) -> Self:
+        if self.stream_options is not None and not self.stream:
+            raise ValueError("stream_options wants stream")
+        return self
 
 
 def read_as(form: type[Form], body: Mapping[str, Any], refused: Mapping[str, tuple[Any, ...]]) -> Form:
