@@ -8,7 +8,7 @@ OUT ?= runs/demo
 SEEDS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup model fmt check fast test demo serve train tastes first-minutes penalty own-data length-users attribute-users persona-users new-users five-answers feedback weak-votes newcomers odd-values overload storm greedy vote-histories crashes hostile-bundles hostile-requests openapi heart million-users throughput first-token peers one-at-a-time host-cost engine-settings before-after cost-model ablations few-votes trainer-cost real-people served-models gpu first-hour bench evidence check-results lock audit docs generated-clients newest-vllm
+.PHONY: help setup model fmt check fast test demo serve train tastes first-minutes penalty own-data length-users attribute-users persona-users new-users five-answers feedback weak-votes newcomers odd-values overload storm greedy vote-histories crashes hostile-bundles hostile-requests openapi heart million-users throughput first-token peers one-at-a-time host-cost engine-settings before-after cost-model ablations few-votes trainer-cost real-people served-models gpu first-hour bench evidence check-results lock audit docs generated-clients newest-vllm vllm-tests
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -100,6 +100,9 @@ hostile-requests: model  ## hostile fields, forms and texts beside a polite call
 
 openapi: model  ## ten thousand requests that are derived from /openapi.json, right and wrong, answered as it says? (20 minutes)
 	@$(PY) -m bench.clients.openapi
+
+vllm-tests: model  ## vLLM's own tests of its OpenAI server, against `vllm serve` and against Idiolect (40 minutes)
+	@$(PY) -m bench.clients.vllm_tests
 
 newest-vllm: model  ## the engine's contract on the newest vLLM, and what has moved in it (5 minutes)
 	@$(PY) -m tests.newest_vllm

@@ -25,6 +25,19 @@ EXPERIMENTS = (
         module="bench.clients.openapi",
     ),
     Experiment(
+        "vllm-tests",
+        "make vllm-tests",
+        (
+            Line(
+                "K2-vllm",
+                "Do vLLM's own tests of its OpenAI server pass here where they pass on `vllm serve`?",
+                (at_least("tests", 150), at_most("without_a_reason", 0)),
+            ),
+        ),
+        minutes=40,
+        module="bench.clients.vllm_tests",
+    ),
+    Experiment(
         "generated-clients",
         "make generated-clients",
         (

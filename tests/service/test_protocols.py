@@ -102,8 +102,15 @@ def test_tokens_and_texts(run, tokenizer: Any):
     async def check(running: Service) -> None:
         text = "Grüße, <|im_end|> and 🙂"
         found = (await running.http.post("/tokenize", json={"prompt": text})).json()
-        assert found == {"tokens": tokenizer(text)["input_ids"], "count": found["count"], "max_model_len": 2048}
+        assert found == {
+            "tokens": tokenizer(text)["input_ids"],
+            "count": found["count"],
+            "max_model_len": 2048,
+            "token_strs": None,
+        }
         assert (await running.http.post("/detokenize", json={"tokens": found["tokens"]})).json() == {"prompt": text}
+        named = (await running.http.post("/tokenize", json={"prompt": text, "return_token_strs": True})).json()
+        assert named["token_strs"] == tokenizer.convert_ids_to_tokens(found["tokens"])
         placed = await running.live.engine.conversations.place(SAID, running.live.releases.active.layout)
         found = (await running.http.post("/tokenize", json={"messages": SAID})).json()
         assert found["tokens"] == placed.token_ids

@@ -99,6 +99,10 @@ class Conversations:
         """What token ids of the vocabulary say, special tokens too."""
         return await self._where(len(ids), _decode, ids)
 
+    async def names(self, ids: Sequence[int]) -> list[str]:
+        """Of token ids, as the vocabulary has them."""
+        return await self._where(len(ids), _names, ids)
+
     async def scored(self, reply: str, layout: Layout) -> list[int]:
         """The token ids of a reply that its margins are of. Raises RequestError when it is only the mark of an end."""
         try:
@@ -181,3 +185,7 @@ def _encode(text: str, special: bool, tokenizer: Any) -> list[int]:
 
 def _decode(ids: Sequence[int], tokenizer: Any) -> str:
     return str(tokenizer.decode(list(ids)))
+
+
+def _names(ids: Sequence[int], tokenizer: Any) -> list[str]:
+    return list(tokenizer.convert_ids_to_tokens(list(ids)))

@@ -26,6 +26,7 @@ class TokenizeRequest(BaseModel):
     messages: Messages | None = None
     add_special_tokens: bool = True
     """Those that the tokenizer begins and ends a raw text with. A conversation's are the chat template's."""
+    return_token_strs: bool = False
 
     @model_validator(mode="after")
     def _one(self) -> Self:
@@ -38,6 +39,8 @@ class TokenizeResponse(BaseModel):
     tokens: list[int]
     count: int
     max_model_len: int
+    token_strs: list[str] | None = None
+    """As the vocabulary has them, if they are asked for."""
 
 
 class DetokenizeRequest(BaseModel):
@@ -65,7 +68,8 @@ async def tokenize(request: TokenizeRequest, http: Request) -> TokenizeResponse:
         else:
             said = [message.plain().model_dump() for message in request.messages]
             ids = list((await live.engine.conversations.place(said, release.layout)).token_ids)
-    return TokenizeResponse(tokens=ids, count=len(ids), max_model_len=live.engine.max_model_len)
+        names = await live.engine.conversations.names(ids) if request.return_token_strs else None
+    return TokenizeResponse(tokens=ids, count=len(ids), max_model_len=live.engine.max_model_len, token_strs=names)
 
 
 @router.post("/detokenize")

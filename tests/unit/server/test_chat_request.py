@@ -37,6 +37,18 @@ def test_what_is_refused_may_still_ask_for_nothing(name):
         chat_request.read({"messages": SAID, name: {"x": 1}})
 
 
+@pytest.mark.parametrize("options", [{}, {"include_usage": None}, {"include_usage": True}])
+def test_options_of_a_stream_want_one(options):
+    """As vLLM has it, and also where they say nothing."""
+    with pytest.raises(RequestError, match=r"^stream_options wants stream$"):
+        chat_request.read({"messages": SAID, "stream": False, "stream_options": options})
+
+
+def test_all_biases_of_no_token_are_told_at_once():
+    with pytest.raises(RequestError, match=r"^logit_bias: not token ids: bad, worse$"):
+        chat_request.read({"messages": SAID, "logit_bias": {"bad": 1, "5": 1, "worse": 1}})
+
+
 def test_only_what_is_listed_is_passed():
     said = {"role": "assistant", "content": None, "audio": {"id": "x"}, "refusal": None, "function_call": None}
     read = chat_request.read({"messages": [said], "temperature": 1, "stop": None, "store": True, "future_field": {}})

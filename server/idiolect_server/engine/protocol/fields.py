@@ -1,14 +1,27 @@
 """What the protocols' requests are made of: each field within its bounds, and nothing passed that is not listed."""
 
+import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, StringConstraints, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 
 from idiolect.text import WRITTEN
 from idiolect_server.errors import RequestError, first_place, first_problem
 
 MAX_CHOICES = 8
+TOKEN_ID = r"^\d{1,9}$"
+"""As the name of a field of JSON."""
 MAX_TEMPLATE_TEXT = 256
 TEMPLATES_OWN = {
     *("messages", "conversation", "tools", "documents", "chat_template", "tokenize", "tokenizer_kwargs"),
@@ -37,6 +50,14 @@ def _template_variables(given: dict[str, Any]) -> dict[str, Any]:
     return given
 
 
+def _by_token_id(given: object) -> object:
+    """All keys that are none are told at once, as vLLM tells them: whoever sends one sends several."""
+    wrong = [key for key in given if not re.fullmatch(TOKEN_ID, key)] if isinstance(given, dict) else []
+    if wrong:
+        raise ValueError(f"not token ids: {', '.join(key[:64] for key in wrong[:8])}")
+    return given
+
+
 Unicode = Annotated[str, AfterValidator(unicode_text), WRITTEN]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=256), WRITTEN]
 TokenIds = Annotated[list[Annotated[int, Field(ge=0)]], Field(max_length=1024)]
@@ -52,10 +73,11 @@ RequestId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
 CacheSalt = Annotated[str, StringConstraints(pattern=r"^[^@/\\\x00]{1,128}$")]
 LogitBias = Annotated[
     dict[
-        Annotated[str, StringConstraints(pattern=r"^\d{1,9}$")],
+        Annotated[str, StringConstraints(pattern=TOKEN_ID)],
         Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)],
     ],
     Field(max_length=1024),
+    BeforeValidator(_by_token_id),
 ]
 TemplateVariables = Annotated[dict[Name, Any], Field(max_length=16), AfterValidator(_template_variables)]
 Form = TypeVar("Form", bound=BaseModel)
@@ -129,6 +151,12 @@ class Sampled(Drawn):
     response_format: dict[str, Any] | None = None
     return_tokens_as_token_ids: bool | None = None
     return_token_ids: bool | None = None
+
+    @model_validator(mode="after")
+    def _of_a_stream(self) -> Self:
+        if self.stream_options is not None and not self.stream:
+            raise ValueError("stream_options wants stream")
+        return self
 
 
 def read_as(form: type[Form], body: Mapping[str, Any], refused: Mapping[str, tuple[Any, ...]]) -> Form:
