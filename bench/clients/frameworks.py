@@ -20,7 +20,7 @@ from bench.demo.strangers import Stranger, meet
 from bench.results import record
 from idiolect_client import Client, GivenVote
 from idiolect_training.demo_model import cache_dir
-from tests.demo import MAX_TOKENS, PROMPT
+from tests.demo import MAX_TOKENS, N_ANSWERS, PROMPT
 from tests.live import running_server
 
 TASTE = "short-list-warm"
@@ -50,7 +50,9 @@ def twice(client: ForeignClient, homes: Environments, idiolect: Client, url: str
     """As a stranger, and after five answers."""
     user_id = client.script.partition(".")[0]
     before = visit(client, homes, idiolect, url, user_id)
-    meet(idiolect, Stranger(user_id, TASTE), random.Random(0))
+    stranger = Stranger(user_id, TASTE)
+    meet(idiolect, stranger, random.Random(0))
+    assert len(stranger.answers_ms) == N_ANSWERS
     return before, visit(client, homes, idiolect, url, user_id)
 
 

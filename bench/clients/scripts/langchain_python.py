@@ -8,6 +8,7 @@ import sys
 from typing import Literal
 
 import httpx
+from langchain_core.messages import HumanMessage
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
 
@@ -38,7 +39,7 @@ called = (
 (call,) = called.tool_calls
 show(arguments=call["args"])
 
-both = ChatOpenAI(**settings, temperature=1, seed=1, n=2).generate([[("user", question)]], user=user)
+both = ChatOpenAI(**settings, temperature=1, seed=1, n=2).generate([[HumanMessage(question)]], user=user)
 pair = both.generations[0]
 show(choices=[choice.text for choice in pair])
 
