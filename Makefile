@@ -8,7 +8,7 @@ OUT ?= runs/demo
 SEEDS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup model fmt check fast test demo serve train tastes first-minutes penalty own-data length-users attribute-users persona-users new-users five-answers feedback weak-votes newcomers odd-values overload storm greedy vote-histories crashes hostile-bundles hostile-requests openapi heart million-users throughput first-token peers one-at-a-time host-cost engine-settings before-after cost-model ablations few-votes trainer-cost real-people served-models gpu first-hour bench evidence check-results lock audit docs generated-clients newest-vllm vllm-tests
+.PHONY: help setup model fmt check fast test demo serve train tastes first-minutes penalty own-data length-users attribute-users persona-users new-users five-answers feedback weak-votes newcomers odd-values overload storm greedy vote-histories crashes hostile-bundles hostile-requests openapi heart million-users throughput first-token peers one-at-a-time host-cost engine-settings before-after cost-model ablations few-votes trainer-cost real-people served-models gpu first-hour bench evidence check-results lock audit docs generated-clients newest-vllm vllm-tests clients
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -110,6 +110,9 @@ newest-vllm: model  ## the engine's contract on the newest vLLM, and what has mo
 generated-clients: model  ## clients that generators make of /openapi.json, in Python and TypeScript: do they do all of it? needs npm (3 minutes)
 	@$(PY) -m bench.clients.generated
 
+clients: model  ## clients that nobody here wrote, unmodified, against the real server: a table of ticks (quarter of an hour)
+	@$(PY) -m bench.clients.frameworks
+
 hostile-bundles: setup  ## 2,000 changed bundles: each refused in words, or read as it is (a minute)
 	@$(PY) -m bench.hostile.bundles
 
@@ -180,5 +183,5 @@ lock: setup  ## write what is installed to docker/lock, each file with its hash
 audit: setup  ## known vulnerabilities of the locked packages, and faults of the images' recipes
 	@$(PY) docker/audit.py
 
-docs: setup  ## regenerate docs/settings.md, and the verdicts in docs/results.md
+docs: setup  ## regenerate docs/settings.md, the verdicts in docs/results.md, and the tables of clients
 	@$(PY) -m tests.settings_page && $(PY) -m bench table

@@ -5,6 +5,7 @@ import runpy
 import sys
 
 from bench.catalogue import EXPERIMENTS
+from bench.clients.page import pages
 from bench.verdicts import PAGE, page, verdicts
 
 
@@ -13,7 +14,7 @@ def main() -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="every experiment: its lines, minutes, needs")
     commands.add_parser("check", help="recompute every verdict; fails and names the lines that are missed")
-    commands.add_parser("table", help="write the verdicts into docs/results.md")
+    commands.add_parser("table", help="write the verdicts into docs/results.md, and the tables of clients")
     runs = {experiment.name: experiment for experiment in EXPERIMENTS if experiment.module}
     commands.add_parser("run", help="run one experiment").add_argument("name", choices=sorted(runs))
     args = parser.parse_args()
@@ -24,7 +25,8 @@ def main() -> int:
             for line in experiment.lines:
                 sys.stdout.write(f"    {line.id}  {line.question}\n")
     elif args.command == "table":
-        PAGE.write_text(page())
+        for path, text in {PAGE: page(), **pages()}.items():
+            path.write_text(text)
     elif args.command == "run":
         module = runs[args.name].module
         assert module is not None

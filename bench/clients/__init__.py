@@ -51,4 +51,18 @@ EXPERIMENTS = (
         needs="npm",
         module="bench.clients.generated",
     ),
+    Experiment(
+        "clients",
+        "make clients",
+        (
+            Line(
+                "K3",
+                "Can clients that nobody here wrote do all that personalizing needs, unmodified?",
+                (at_most("false", 0), at_least("clients", 9), at_least("true", 50), at_most("null", 4)),
+            ),
+        ),
+        minutes=15,
+        needs="node and npm",
+        module="bench.clients.frameworks",
+    ),
 )

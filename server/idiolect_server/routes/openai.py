@@ -21,7 +21,7 @@ from idiolect_server.openapi.requests import ref
 from idiolect_server.prompt import UserTokens
 from idiolect_server.routes import who as whose
 from idiolect_server.routes.caller import unless_caller_leaves
-from idiolect_server.routes.completion import Completion
+from idiolect_server.routes.completion import Completion, turns
 from idiolect_server.routes.stream import EventStream, described
 from idiolect_server.serving import leased, serving
 
@@ -95,8 +95,9 @@ async def reply(http: Request, body: dict[str, Any], verb: Verb, told: Told) -> 
     (status, answer), profile = answered
     headers = {STATE_HEADER: who.state}
     kept = None
-    if verb == "chat" and named.is_personal and user_id is not None:
-        kept = Completion(live, who, user_id, body, began_s, profile)
+    if verb in ("chat", "message") and named.is_personal and user_id is not None:
+        messages = body["messages"] if verb == "chat" else turns(body)
+        kept = Completion(live, who, user_id, messages, began_s, profile)
     if isinstance(answer, dict):
         if kept is not None:
             await kept.whole(answer)

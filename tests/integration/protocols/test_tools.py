@@ -35,6 +35,26 @@ def test_a_call_that_must_be_made_is_made(clients: Clients, choice: Any, stream:
     assert arguments in ARGUMENTS
 
 
+def test_arguments_follow_the_schema_though_the_tool_is_not_strict(clients: Clients):
+    """A parser is set: without one, what must be called is JSON of the schema anyway."""
+    schema = TOOL["function"]["parameters"]
+    loose: Any = {"type": "function", "function": {"name": "pick", "parameters": schema}}
+    for stream in (False, True):
+        made = calls(clients, tools=[loose], tool_choice="required", stream=stream, parallel_tool_calls=False)
+        assert [(name, arguments in ARGUMENTS) for name, arguments in made] == [("pick", True)]
+    flat: Any = {**FLAT, "strict": None}
+    response = clients.openai.responses.create(
+        model=clients.model,
+        input="Pick one.",
+        tools=[flat],
+        tool_choice="required",
+        parallel_tool_calls=False,
+        max_output_tokens=200,
+        extra_body={"logit_bias": clients.dense},
+    )
+    assert json.loads(response.output[0].arguments) in ARGUMENTS  # type: ignore[union-attr]
+
+
 @pytest.mark.parametrize("tools", [None, [], [TOOL], [TOOL, OTHER]])
 def test_user_tokens_stand_where_the_user_speaks_also_behind_tools(clients: Clients, tools: list[Any] | None):
     given = {} if tools is None else {"tools": tools}

@@ -37,6 +37,27 @@ def test_a_streamed_completion_is_kept_before_its_end(clients: Clients):
     assert edit.status_code == 200, edit.text
 
 
+def test_a_message_of_anthropics_protocol_is_voted_on_by_its_id(clients: Clients):
+    cached: Any = {"type": "text", "text": "Question 1?", "cache_control": {"type": "ephemeral"}}
+    asked: Any = {
+        "model": clients.model,
+        "system": "Be brief.",
+        "messages": [{"role": "user", "content": [cached]}],
+        "metadata": {"user_id": "writer"},
+        "max_tokens": 8,
+        "extra_body": {"temperature": 1},
+    }
+    whole = clients.anthropic.messages.create(**asked)
+    with clients.anthropic.messages.stream(**asked) as stream:
+        streamed = stream.get_final_message()
+    said = {"chosen_generation_id": whole.id, "rejected_generation_id": streamed.id}
+    answer = clients.http.post("/feedback", json={"user_id": "writer", **said})
+    assert answer.status_code == 200, answer.text
+    (given,) = clients.http.get("/users/writer/votes").json()["votes"]
+    assert [given["chosen"], given["rejected"]] == [reply.content[0].text for reply in (whole, streamed)]  # type: ignore[union-attr]
+    assert [turn["content"] for turn in given["messages"]] == ["Be brief.", "Question 1?"]
+
+
 def test_what_says_nothing_to_vote_on_is_not_kept(clients: Clients):
     """Nobody's completion, another name of the model, and one that calls a tool."""
     nobodys, generic = chat(clients), chat(clients, model=f"{clients.model}:generic", user="voter")

@@ -157,6 +157,37 @@ def test_no_tools_are_as_none_given():
     assert chat_request.read({"messages": SAID, "tools": [TOOL]}).passed()["tools"] == [TOOL]
 
 
+@pytest.mark.parametrize(
+    ("choice", "anthropics", "is_strict"),
+    [
+        ("required", "any", True),
+        ({"type": "function", "function": {"name": "f"}}, "tool", True),
+        ("auto", "auto", False),
+        (None, None, False),
+        ("none", "none", False),
+    ],
+)
+@pytest.mark.parametrize("said", [{}, {"strict": False}])
+def test_a_call_that_must_be_made_follows_its_schema(
+    choice: Any, anthropics: Any, is_strict: bool, said: dict[str, bool]
+):
+    function = {"name": "f", "parameters": SCHEMA, **said}
+    messages = [{"role": "user", "content": "Hi"}]
+    chat = chat_request.read(
+        {"messages": messages, "tools": [{"type": "function", "function": function}], "tool_choice": choice}
+    ).passed()
+    assert (chat["tools"][0]["function"].get("strict") is True) == is_strict
+    flat = {"type": "function", "name": "f"} if isinstance(choice, dict) else choice
+    response = response_request.read(
+        {"input": "Hi", "tools": [{"type": "function", **function}], "tool_choice": flat}
+    ).passed()
+    assert (response["tools"][0]["strict"] is True) == is_strict
+    tool = {"name": "f", "input_schema": SCHEMA, **said}
+    kind = anthropics and {"type": anthropics, **({"name": "f"} if anthropics == "tool" else {})}
+    message = message_request.read({"messages": messages, "max_tokens": 1, "tools": [tool], "tool_choice": kind})
+    assert (message.passed("m")["tools"][0].get("strict") is True) == is_strict
+
+
 def test_what_a_template_may_write_out_is_measured():
     assert "d" in chat_request.read({"messages": SAID, "tools": [TOOL]}).texts
     assert {"x", "f", "null"} <= set(

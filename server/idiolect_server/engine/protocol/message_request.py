@@ -22,7 +22,7 @@ from idiolect_server.engine.protocol.fields import (
     Unicode,
     read_as,
 )
-from idiolect_server.engine.protocol.tools import MAX_TOOLS, Schema, ToolName, texts_in
+from idiolect_server.engine.protocol.tools import MAX_TOOLS, Schema, ToolName, strict, texts_in
 from idiolect_server.wire.messages import MAX_MESSAGES
 
 
@@ -172,6 +172,8 @@ class CountRequest(Part):
         if not self.tools:
             body.pop("tools", None)
             body.pop("tool_choice", None)
+        elif self.tool_choice is not None and self.tool_choice.type in ("any", "tool"):
+            body["tools"] = [strict(tool, must=True) for tool in body["tools"]]
         return {"model": model, **{name: value for name, value in body.items() if value is not None}}
 
 

@@ -17,7 +17,7 @@ from idiolect_server.engine.protocol.fields import (
     Unicode,
     read_as,
 )
-from idiolect_server.engine.protocol.tools import MAX_TOOLS, Function, ToolName, texts_in
+from idiolect_server.engine.protocol.tools import MAX_TOOLS, Function, ToolName, strict, texts_in
 from idiolect_server.wire.messages import MAX_MESSAGES
 
 
@@ -188,7 +188,9 @@ class ResponseRequest(Drawn):
         if not isinstance(self.input, str):
             said = [item.passed() if isinstance(item, Thought) else item.model_dump() for item in self.input]
         if self.tools:
-            body["tools"] = [{"parameters": None, "strict": None, **tool.model_dump()} for tool in self.tools]
+            must = self.tool_choice not in (None, "auto", "none")
+            dumped = ({"parameters": None, "strict": None, **tool.model_dump()} for tool in self.tools)
+            body["tools"] = [strict(tool, must) for tool in dumped]
             if self.tool_choice is not None:
                 body["tool_choice"] = self.model_dump(include={"tool_choice"})["tool_choice"]
             if self.parallel_tool_calls is not None:

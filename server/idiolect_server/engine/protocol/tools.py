@@ -48,6 +48,16 @@ def schema(value: dict[str, Any]) -> dict[str, Any]:
 Schema = Annotated[dict[str, Any], AfterValidator(schema)]
 
 
+def strict(function: dict[str, Any], must: bool) -> dict[str, Any]:
+    """A tool as it is passed on. Where a call must be made, its arguments follow the schema, whatever the caller says.
+
+    Left free they would be any JSON, such as a text, which clients cannot read.
+    """
+    if "function" in function:
+        return {**function, "function": strict(function["function"], must)}
+    return {**function, "strict": True} if must else function
+
+
 class Function(Part):
     name: ToolName
     description: Unicode | None = None
@@ -103,11 +113,12 @@ class WithTools(Part):
         """As vLLM takes them."""
         if not self.tools:
             return {}
+        must = self.tool_choice not in (None, "auto", "none")
         named = isinstance(self.tool_choice, ToolChoice)
         choice = {"tool_choice": self.tool_choice.model_dump() if named else self.tool_choice}  # type: ignore[union-attr]
         parallel = {} if self.parallel_tool_calls is None else {"parallel_tool_calls": self.parallel_tool_calls}
         return {
-            "tools": [tool.model_dump(exclude_none=True) for tool in self.tools],
+            "tools": [strict(tool.model_dump(exclude_none=True), must) for tool in self.tools],
             **({} if self.tool_choice is None else choice),
             **parallel,
         }
