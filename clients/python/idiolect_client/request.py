@@ -106,6 +106,11 @@ class Comparison(TypedDict, total=False):
     """The question of the server's bank that the texts answer."""
     chosen_generation_id: str
     rejected_generation_id: str
+    chosen_index: int
+    rejected_index: int
+    """Two choices of the chat completion that `generation_id` names."""
+    shown_first: Literal["chosen", "rejected"]
+    """Which of the two the user saw first; needed where the server has not said in which order to show them."""
     consent: bool
     """The user agrees that the vote may be exported and train a later bundle."""
 

@@ -23,8 +23,9 @@ class Usage:
 class Personalization:
     """How a generation was personalized.
 
-    `state` is "stored", "inferred", "generic" or "degraded"; `votes` is how many votes the user has given, None
-    where the server cannot tell.
+    `state` is "stored", "inferred", "unexplained" (nobody whom the server knows would vote like this user, who is
+    served as before the votes), "generic" or "degraded"; `votes` is how many votes the user has given, None where the
+    server cannot tell.
     """
 
     state: str
@@ -87,7 +88,8 @@ class User:
     `uncertainty` falls from 1 to 0, None without effective votes; `belief` are the weights of the clusters by name,
     None where the bundle has no names. `trained_votes` are those that the user's code was trained on: they are in it,
     and no effective votes on top of it; None where the server does not say. `belief_in_words` is the belief as a
-    sentence, which says so where nothing is believed; None from servers that have no words.
+    sentence, which says so where nothing is believed; None from servers that have no words. `familiar` is the
+    probability that somebody whom the server knows would vote so; None without effective votes.
     """
 
     user_id: str
@@ -102,6 +104,7 @@ class User:
     belief: dict[str, float] | None
     trained_votes: int | None = None
     belief_in_words: str | None = None
+    familiar: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
