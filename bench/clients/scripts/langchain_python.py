@@ -8,7 +8,6 @@ import sys
 from typing import Literal
 
 import httpx
-from langchain_core.messages import HumanMessage
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
 
@@ -39,10 +38,10 @@ called = (
 (call,) = called.tool_calls
 show(arguments=call["args"])
 
-both = ChatOpenAI(**settings, temperature=1, seed=1, n=2).generate([[HumanMessage(question)]], user=user)
-pair = both.generations[0]
-show(choices=[choice.text for choice in pair])
+drawn = ChatOpenAI(**settings, temperature=1)  # with n=2, LangChain would keep the completion's id to itself
+pair = [drawn.invoke(question, user=user, seed=seed) for seed in (1, 2)]
+show(choices=[reply.content for reply in pair])
 
-completion_id = pair[0].message.response_metadata["id"]
-vote = {"user_id": user, "generation_id": completion_id, "chosen_index": 1, "rejected_index": 0}
+first, second = (reply.response_metadata["id"] for reply in pair)
+vote = {"user_id": user, "chosen_generation_id": second, "rejected_generation_id": first}
 show(vote=httpx.post(f"{url}/feedback", json=vote).raise_for_status().json())
