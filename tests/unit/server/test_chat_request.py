@@ -49,6 +49,12 @@ def test_all_biases_of_no_token_are_told_at_once():
         chat_request.read({"messages": SAID, "logit_bias": {"bad": 1, "5": 1, "worse": 1}})
 
 
+def test_a_bias_of_what_is_no_unicode_is_refused_in_words():
+    """Half of a surrogate pair, which JSON can write, and no encoding takes."""
+    with pytest.raises(RequestError, match=r"^logit_bias: not token ids: a\?b, bad$"):
+        chat_request.read({"messages": SAID, "logit_bias": {"a\udc80b": 1, "bad": 1}})
+
+
 def test_only_what_is_listed_is_passed():
     said = {"role": "assistant", "content": None, "audio": {"id": "x"}, "refusal": None, "function_call": None}
     read = chat_request.read({"messages": [said], "temperature": 1, "stop": None, "store": True, "future_field": {}})

@@ -54,7 +54,9 @@ def _by_token_id(given: object) -> object:
     """All keys that are none are told at once, as vLLM tells them: whoever sends one sends several."""
     wrong = [key for key in given if not re.fullmatch(TOKEN_ID, key)] if isinstance(given, dict) else []
     if wrong:
-        raise ValueError(f"not token ids: {', '.join(key[:64] for key in wrong[:8])}")
+        told = ", ".join(key[:64] for key in wrong[:8])
+        # What is no Unicode cannot be told as it is: half of a surrogate pair.
+        raise ValueError(f"not token ids: {told.encode('utf-8', 'replace').decode()}")
     return given
 
 
