@@ -16,7 +16,7 @@ from idiolect.votes import Belief, Floats, Likelihood, Votes
 NOISES = {0.02: 0.1, 0.1: 0.15, 0.2: 0.2, 0.35: 0.25, 0.5: 0.3}
 """Shares of votes that are not meant, and how probable each is before any vote: 0.5 is a quarter of all answers wrong.
 
-People who judge the same two replies again agree with themselves in three to four of five cases.
+With equal weights, people who slip so often were taken for others too soon (docs/results/newcomers.md).
 """
 SIDED_NOISES = (0.2, 0.35, 0.5)
 """Of voters who take one side when they do not mean it; fewer such votes are not told from slips."""
