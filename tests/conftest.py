@@ -9,14 +9,16 @@ from pathlib import Path
 import httpx
 import pytest
 
+# One thread for each process that computes, on any core. Threads that wait for one another at each step, each bound to
+# its core, stand still whenever something else has one of the cores: seconds for a step of milliseconds.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+
 from bench.catalogue import find
 from bench.results import record
 from idiolect.bundle import Bundle
-from idiolect_server.door.keys import digest
 from idiolect_training.demo_model import demo_model
 from tests.live import DEMO_BUNDLE, Redis, memory_folder, running_server
-
-API_KEY = "idk-for-tests-only"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -98,16 +100,16 @@ def in_memory() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def live(tmp_path_factory: pytest.TempPathFactory, model_path: Path) -> Iterator[Live]:
-    """One server for the whole session: the demo bundle, merged, keys required, Redis beside it."""
+    """One server for the whole session: the demo bundle, merged, no keys, Redis beside it."""
     folder = tmp_path_factory.mktemp("live")
     with memory_folder() as memory, (folder / "server.log").open("wb") as log:
         redis = Redis(memory)
         redis.start()
         try:
-            settings = {"redis_url": redis.url, "api_keys": digest(API_KEY), "data_dir": str(folder / "data")}
+            settings = {"redis_url": redis.url, "data_dir": str(folder / "data")}
             with (
                 running_server(log, **settings) as (url, process),
-                httpx.Client(base_url=url, headers={"Authorization": f"Bearer {API_KEY}"}, timeout=120) as http,
+                httpx.Client(base_url=url, timeout=120) as http,
             ):
                 yield Live(url, http, redis, process.pid)
         finally:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
@@ -14,8 +15,9 @@ from idiolect.bundle import Bundle
 from idiolect.prompt.layout import Layout
 from idiolect_server.engine.base import Adapter, Engine, EngineConfig, Sampling
 from idiolect_server.prompt import Placed, UserTokens
-from tests.parts.second_bundle import second_bundle
+from tests.parts.second_bundle import LAYOUT, changed, second_bundle
 from tests.parts.small_engine import SmallEngine
+from tests.parts.tiny import tiny_bundle
 
 MAX_MODEL_LEN = 512
 N_INTERLEAVED = 200
@@ -69,20 +71,26 @@ class Running:
 
 
 @pytest.fixture(scope="package", params=["small", "vllm"])
-def running(request, demo_bundle: Bundle, model_path: Path, tmp_path_factory) -> Iterator[Running]:
-    bundles = demo_bundle, second_bundle(demo_bundle, tmp_path_factory.mktemp("second") / "bundle")
+def running(request, model_path: Path, tmp_path_factory) -> Iterator[Running]:
+    """With a tiny model: no test of this folder is about what the weights say."""
+    folder = tmp_path_factory.mktemp("contract")
+    trained, model, _ = tiny_bundle(folder, model_path)
+    codes = np.random.default_rng(0).dirichlet(np.full(trained.codes.shape[1], 0.1), 12).astype(np.float32)
+    users = [f"user-{number}" for number in range(len(codes))]
+    first = changed(trained, folder / "first", LAYOUT, codes, users, 1.0, model=model)
+    bundles = first, second_bundle(first, folder / "second", model=model)
     loop = asyncio.new_event_loop()
     engine: Engine
     if request.param == "small":
         engine, n_interleaved = (
-            SmallEngine(AutoTokenizer.from_pretrained(model_path), max_model_len=MAX_MODEL_LEN),
+            SmallEngine(AutoTokenizer.from_pretrained(model_path), max_model_len=MAX_MODEL_LEN, hidden_size=64),
             2000,
         )
     else:
         from idiolect_server.engine.vllm import VllmEngine
 
         config = EngineConfig(
-            str(model_path), adapter_of(bundles[0]), max_adapters=2, max_model_len=MAX_MODEL_LEN, max_num_seqs=32
+            str(model), adapter_of(bundles[0]), max_adapters=2, max_model_len=MAX_MODEL_LEN, max_num_seqs=32
         )
         engine, n_interleaved = loop.run_until_complete(VllmEngine.start(config)), N_INTERLEAVED
     running = Running(engine, loop, bundles, n_interleaved)

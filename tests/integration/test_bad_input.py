@@ -223,23 +223,6 @@ def test_a_wrong_type_in_redis_falls_back_too(live: Live):
     connection.restore(key, 0, codes, replace=True)
 
 
-def test_keys_are_required_but_for_health(live: Live):
-    for headers in ({"Authorization": ""}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic x"}):
-        for method, path in (
-            ("POST", "/generate"),
-            ("POST", "/feedback"),
-            ("GET", "/users"),
-            ("GET", "/users/ada"),
-            ("GET", "/users/ada/votes"),
-            ("GET", "/v1/models"),
-            ("POST", "/v1/chat/completions"),
-            ("GET", "/openapi.json"),
-        ):
-            response = live.http.request(method, path, headers=headers, json={})
-            assert_typed(response, 401)
-        assert live.http.get("/health/live", headers=headers).status_code == 200
-
-
 @pytest.mark.parametrize("name", ["manifest.json", "adapter/adapter_model.safetensors"])
 def test_the_server_does_not_start_on_a_damaged_bundle(tmp_path: Path, name: str):
     """The process ends with status 1 and names the file; tests/unit/idiolect/test_bundle.py flips bytes everywhere."""

@@ -5,7 +5,6 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -14,19 +13,17 @@ from rich.console import Console
 
 from idiolect.bundle import Bundle
 from tests import readme
+from tests.conftest import Live
 from tests.demo import WIDTH, Demo, without_times
-from tests.live import ROOT, running_server
+from tests.live import ROOT
 
 URL = "http://127.0.0.1:8000"
 """Where README's server is."""
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """What `make serve` starts: the demo bundle, no keys, a Redis of its own."""
-    folder = tmp_path_factory.mktemp("first-minutes")
-    with (folder / "server.log").open("wb") as log, running_server(log, data_dir=str(folder / "data")) as (url, _):
-        yield url
+def url(live: Live) -> str:
+    return live.url
 
 
 def test_the_demo_prints_what_the_readme_shows(url: str):

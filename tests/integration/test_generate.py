@@ -15,7 +15,7 @@ from idiolect_training.data.preferences import Preference
 from idiolect_training.errors import JudgeUnavailable
 from idiolect_training.evaluate.judge import judge
 from idiolect_training.evaluate.replies import GENERIC, Reply
-from tests.conftest import API_KEY, Live, read_lines
+from tests.conftest import Live, read_lines
 from tests.live import DEMO_BUNDLE
 
 PROMPTS = sorted({pair["prompt"] for pair in read_lines(DEMO_BUNDLE.parent / "test.jsonl")})
@@ -81,7 +81,7 @@ def test_replies_are_drawn_as_the_bundle_says_unless_the_request_does(live: Live
     assert stated > 0
     said, greedy = (live.generate(**request, frequency_penalty=penalty)["text"] for penalty in (stated, 0.0))
     assert live.generate(**request)["text"] == said != greedy
-    client = OpenAI(base_url=f"{live.url}/v1", api_key=API_KEY)
+    client = OpenAI(base_url=f"{live.url}/v1", api_key="none")
     asked = {"model": demo_bundle.manifest.base_model.name, "user": request["user_id"], "temperature": 0}
     asked |= {"messages": [{"role": "user", "content": request["prompt"]}], "max_tokens": 64}
     for more, expected in (({}, said), ({"frequency_penalty": 0.0}, greedy)):
@@ -117,7 +117,7 @@ def test_a_stream_is_the_whole_reply_in_pieces(live: Live):
 
 def test_openai_clients_are_personalized_by_user(live: Live):
     """The official client, against vLLM's own serving layer: same tokens as the native route."""
-    client = OpenAI(base_url=f"{live.url}/v1", api_key=API_KEY)
+    client = OpenAI(base_url=f"{live.url}/v1", api_key="none")
     model = client.models.list().data[0]
     texts = {}
     for user in ("short-prose-plain-1", "thorough-prose-plain-1", "stranger"):
@@ -138,7 +138,7 @@ def test_openai_clients_are_personalized_by_user(live: Live):
 
 
 def test_openai_streams(live: Live):
-    client = OpenAI(base_url=f"{live.url}/v1", api_key=API_KEY)
+    client = OpenAI(base_url=f"{live.url}/v1", api_key="none")
     request = {
         "model": "SmolLM2-135M-Instruct",
         "user": "thorough-list-plain-1",
@@ -177,11 +177,11 @@ def test_a_judge_is_any_openai_endpoint(live: Live):
         for number, prompt in enumerate(("What is Mars?", "Tell me about Mars."))
     ]
     votes = [Preference(user_id="ada", prompt="What is Venus?", chosen="Venus. It is hot.", rejected="A planet.")]
-    with OpenAI(base_url=f"{live.url}/v1", api_key=API_KEY) as client:
+    with OpenAI(base_url=f"{live.url}/v1", api_key="none") as client:
         model = client.models.list().data[0]
-    found = judge(replies, votes, f"{live.url}/v1", model.id, API_KEY)
+    found = judge(replies, votes, f"{live.url}/v1", model.id, "none")
     assert found.keys() == {"ada"}
     assert found["ada"]["wins"] + found["ada"]["ties"] + found["ada"]["losses"] == 2
     assert 0 <= found["ada"]["win_rate"] <= 1
-    with pytest.raises(JudgeUnavailable, match="401"):
-        judge(replies, votes, f"{live.url}/v1", model.id, "not the key")
+    with pytest.raises(JudgeUnavailable, match="404"):
+        judge(replies, votes, f"{live.url}/v1", "another model", "none")

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -213,38 +214,49 @@ if __name__ == "__main__":
 
 
 METHODS = ("spawn", "fork")
-_left: dict[str, int] = {}
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_nothing_is_left_of_a_killed_server(method: str, tmp_path: Path, model_path: Path, evidence):
+@dataclass
+class Started:
+    """A server in a process of its own, whose temporary files are in a folder of its own."""
+
+    temporary: Path
+    process: subprocess.Popen[str]
+    children: list[psutil.Process]
+
+    def left(self, shared: set[str]) -> list[Any]:
+        """Of its processes, files and sockets, and of `shared` memory."""
+        alive = [child for child in self.children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
+        pids = {str(process.pid) for process in [self.process, *self.children]}
+        mine = [name for name in shared if pids & set(re.findall(r"\d+", name))]
+        return [*alive, *self.temporary.iterdir(), *mine]
+
+
+def test_nothing_is_left_of_a_killed_server(tmp_path: Path, model_path: Path, evidence):
     """U2: within five seconds, in both ways in which vLLM starts its engine."""
     (tmp_path / "server.py").write_text(SERVER)
-    command = [sys.executable, str(tmp_path / "server.py"), str(tiny_model(tmp_path / "model", model_path, 64)), method]
-    temporary = Path(tempfile.mkdtemp())  # pytest's own are too long for a socket
-    environment, before = {**os.environ, "TMPDIR": str(temporary)}, set(os.listdir("/dev/shm"))
-    server = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
-    assert server.stdout is not None
-    seen = list(itertools.takewhile(lambda line: "the engine is up" not in line, server.stdout))
-    assert server.poll() is None, seen
-    children = psutil.Process(server.pid).children(recursive=True)
-    assert any(child.name().startswith("VLLM::") for child in children)
-    assert any(path.is_socket() for path in temporary.glob("*/*"))
-    server.send_signal(signal.SIGKILL)
-    server.wait()
-    deadline = time.monotonic() + ENDS_S
-
-    def left() -> list[Any]:
-        """Processes, files and sockets, shared memory of this server's."""
-        alive = [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
-        pids = {str(process.pid) for process in [server, *children]}
-        mine = [name for name in set(os.listdir("/dev/shm")) - before if pids & set(re.findall(r"\d+", name))]
-        return [*alive, *temporary.iterdir(), *mine]
-
-    while left() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert left() == []
-    temporary.rmdir()
-    _left[method] = 0
-    if len(_left) == len(METHODS):
-        evidence("U2", {"left_after_5_s": dict(_left)})
+    command = [sys.executable, str(tmp_path / "server.py"), str(tiny_model(tmp_path / "model", model_path, 64))]
+    before, servers = set(os.listdir("/dev/shm")), dict[str, Started]()
+    for method in METHODS:  # both start at the same time
+        temporary = Path(tempfile.mkdtemp())  # pytest's own are too long for a socket
+        environment = {**os.environ, "TMPDIR": str(temporary)}
+        process = subprocess.Popen([*command, method], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
+        servers[method] = Started(temporary, process, [])
+    for server in servers.values():
+        assert server.process.stdout is not None
+        seen = list(itertools.takewhile(lambda line: "the engine is up" not in line, server.process.stdout))
+        assert server.process.poll() is None, seen
+        server.children = psutil.Process(server.process.pid).children(recursive=True)
+        assert any(child.name().startswith("VLLM::") for child in server.children)
+        assert any(path.is_socket() for path in server.temporary.glob("*/*"))
+    left = {}
+    for method, server in servers.items():
+        server.process.send_signal(signal.SIGKILL)
+        server.process.wait()
+        deadline = time.monotonic() + ENDS_S
+        while server.left(set(os.listdir("/dev/shm")) - before) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert server.left(set(os.listdir("/dev/shm")) - before) == [], method
+        server.temporary.rmdir()
+        left[method] = 0
+    evidence("U2", {"left_after_5_s": left})

@@ -34,13 +34,16 @@ from idiolect_server.store.codes import CodeTable
 from idiolect_server.store.keyspace import N_SHARDS
 from idiolect_server.store.record import decode_code
 from idiolect_server.store.store import Store
+from idiolect_server.users.scorer import MAX_TRIES
 from idiolect_training.data.formats import read_format
 from idiolect_training.data.preferences import Preference
 from idiolect_training.fit.batch import tokenize
 from idiolect_training.fit.policy import Policy
-from tests.conftest import API_KEY, Live
+from tests.conftest import Live
 from tests.live import Redis, memory_folder, running_server
 from tests.parts.tiny import tiny_bundle
+
+API_KEY = "idk-for-tests-only"
 
 
 @dataclass
@@ -65,15 +68,6 @@ class Learning(Live):
     def metric(self, name: str) -> float:
         found = re.search(rf"^{re.escape(name)} (\S+)$", self.http.get("/metrics").text, re.MULTILINE)
         return float(found[1]) if found else 0.0
-
-    def settled(self, name: str) -> float:
-        """The metric when nothing of earlier tests is under way any more: it has not changed for two seconds."""
-        seen, since = self.metric(name), time.monotonic()
-        while time.monotonic() - since < 2:
-            time.sleep(0.1)
-            if (now := self.metric(name)) != seen:
-                seen, since = now, time.monotonic()
-        return seen
 
     def inferred(self, user_id: str) -> bytes | None:
         return self.connection.get(keyspace.inferred(self.bundle.bundle_id, user_id))
@@ -202,7 +196,7 @@ def test_codes_are_rebuilt_to_the_last_bit(learning: Learning, evidence):
 
 def test_an_organic_pair_is_scored_once_and_as_the_trainer_would(learning: Learning):
     pair = {"prompt": "What of it?", "chosen": "yes 77", "rejected": "no way 77 at all"}
-    scored = learning.metric("idiolect_pairs_scored_total")
+    identity = pair_id([{"role": "user", "content": "What of it?"}], pair["chosen"], pair["rejected"])
     for user_id in ("tom", "uma"):
         vote = learning.post("/feedback", user_id=user_id, **pair)
         assert vote["effect"] in ("to_be_scored", "counted")  # the second one, if the scorer was quicker
@@ -210,13 +204,12 @@ def test_an_organic_pair_is_scored_once_and_as_the_trainer_would(learning: Learn
     while learning.get("/users/uma")["effective_votes"] == 0 or learning.get("/users/tom")["effective_votes"] == 0:
         assert time.monotonic() < deadline
         time.sleep(0.2)
-    assert learning.metric("idiolect_pairs_scored_total") == scored + 1
+    assert learning.connection.get(keyspace.tries(learning.bundle.bundle_id, identity)) == b"1"
     assert learning.get("/users/uma")["state"] == "inferred"
     vote = learning.post("/feedback", user_id="uma", **pair)
     assert (vote["effect"], vote["state"], vote["effective_votes"]) == ("counted", "inferred", 1)
     assert learning.metric("idiolect_scoring_lag_seconds") < 60
 
-    identity = pair_id([{"role": "user", "content": "What of it?"}], pair["chosen"], pair["rejected"])
     key = keyspace.margins(learning.bundle.bundle_id, keyspace.shard(identity))
     margins = np.frombuffer(learning.connection.hget(key, identity), "<f8")
     policy = learning.policy
@@ -309,16 +302,15 @@ def test_a_pair_whose_scoring_never_ends_is_given_up(learning: Learning):
     pair = {"prompt": "Deadly?", "chosen": "a", "rejected": "b"}
     identity = pair_id([{"role": "user", "content": "Deadly?"}], "a", "b")
     bundle_id = learning.bundle.bundle_id
-    learning.connection.set(keyspace.tries(bundle_id, identity), 3)
-    scored = learning.settled("idiolect_pairs_scored_total")
+    learning.connection.set(keyspace.tries(bundle_id, identity), MAX_TRIES)
     learning.post("/feedback", user_id="theo", **pair)
     deadline = time.monotonic() + 30
     kept = keyspace.margins(bundle_id, keyspace.shard(identity))
     while (margins := learning.connection.hget(kept, identity)) is None:
         assert time.monotonic() < deadline
         time.sleep(0.2)
-    assert margins == b""
-    assert learning.metric("idiolect_pairs_scored_total") == scored
+    assert margins == b"", "it was scored"
+    assert f"{MAX_TRIES} tries have not ended" in learning.log.read_text()
     assert learning.get("/users/theo")["effective_votes"] == 0
     vote = learning.post("/feedback", user_id="theo", **pair)
     assert (vote["effect"], vote["state"]) == ("unscorable", "generic")
@@ -501,8 +493,22 @@ def test_an_erased_trained_user_stays_erased(learning: Learning):
     assert learning.get("/users/short")["state"] == "stored"
 
 
-def test_metrics_need_the_key(learning: Learning):
-    assert json.loads(httpx.get(f"{learning.url}/metrics").text)["error"]["code"] == "unauthorized"
+def test_keys_are_required_but_for_health(learning: Learning):
+    for headers in ({"Authorization": ""}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic x"}):
+        for method, path in (
+            ("POST", "/generate"),
+            ("POST", "/feedback"),
+            ("GET", "/users"),
+            ("GET", "/users/ada"),
+            ("GET", "/users/ada/votes"),
+            ("GET", "/metrics"),
+            ("GET", "/v1/models"),
+            ("POST", "/v1/chat/completions"),
+            ("GET", "/openapi.json"),
+        ):
+            response = learning.http.request(method, path, headers=headers, json={})
+            assert (response.status_code, response.json()["error"]["code"]) == (401, "unauthorized"), path
+        assert learning.http.get("/health/live", headers=headers).status_code == 200
 
 
 def test_nothing_outlives_a_killed_server(learning: Learning):

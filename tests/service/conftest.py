@@ -1,6 +1,8 @@
 """Services for the length of one check."""
 
 import asyncio
+import gc
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,15 @@ from transformers import AutoTokenizer
 
 from tests.parts.service import service
 from tests.parts.small_engine import SmallEngine
+
+
+@pytest.fixture(autouse=True, scope="package")
+def _frozen() -> Iterator[None]:
+    """A service that ends would have the next one's start look again at all that the tests have imported: a second."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gc, "unfreeze", lambda: None)
+        yield
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="module")

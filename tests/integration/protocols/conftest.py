@@ -1,4 +1,4 @@
-"""The protocols as their own clients use them, on real vLLM: tools, completions, responses, messages, names of models.
+"""The protocols as their own clients use them, on real vLLM: one server for all files of this folder.
 
 A tiny model with random weights: what it says is noise, but for what a constraint has it say.
 """
@@ -6,6 +6,7 @@ A tiny model with random weights: what it says is noise, but for what a constrai
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -45,14 +46,14 @@ class Clients:
     tokenizer: Any
     log: Path
 
-    @property
+    @cached_property
     def dense(self) -> dict[str, int]:
         """A bias against white space, which JSON allows without end, and a random model loves."""
         ids = (token for token in range(len(self.tokenizer)) if not self.tokenizer.decode([token]).strip())
         return {str(token): -100 for token in ids}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def clients(tmp_path_factory: pytest.TempPathFactory, model_path: Path) -> Iterator[Clients]:
     folder = tmp_path_factory.mktemp("protocols")
     bundle, model, _ = tiny_bundle(folder, model_path)

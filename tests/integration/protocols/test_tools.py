@@ -10,7 +10,7 @@ from transformers import AutoTokenizer
 
 from idiolect_server.engine.injection import PLACEHOLDER_ID
 from idiolect_training.demo_model import demo_model
-from tests.conftest import API_KEY, Live
+from tests.conftest import Live
 from tests.integration.protocols.conftest import (
     ARGUMENTS,
     FLAT,
@@ -112,16 +112,15 @@ def test_a_tool_that_could_cost_others_their_replies_is_refused(clients: Clients
 
 def test_without_a_parser_calls_that_must_be_made_are_made(live: Live):
     """On the demo bundle, whose model writes no calls of its own accord; its adapter is merged."""
-    with openai.OpenAI(base_url=f"{live.url}/v1", api_key=API_KEY, max_retries=0, timeout=120) as client:
+    with openai.OpenAI(base_url=f"{live.url}/v1", api_key="none", max_retries=0, timeout=120) as client:
         names = [card.id for card in client.models.list()]
         assert names == [names[0], f"{names[0]}:generic"]
         tokenizer = AutoTokenizer.from_pretrained(demo_model())
         plain = Clients(client, None, live.http, names[0], tokenizer, Path())  # type: ignore[arg-type]
         loose: Any = {"type": "function", "function": {"name": "pick", "parameters": SCHEMA}}
-        for choice in ("required", {"type": "function", "function": {"name": "pick"}}):
-            for stream in (False, True):
-                made = calls(plain, tools=[loose], tool_choice=choice, stream=stream, parallel_tool_calls=False)
-                assert [(name, arguments in ARGUMENTS) for name, arguments in made] == [("pick", True)]
+        for choice, stream in (("required", True), ({"type": "function", "function": {"name": "pick"}}, False)):
+            made = calls(plain, tools=[loose], tool_choice=choice, stream=stream, parallel_tool_calls=False)
+            assert [(name, arguments in ARGUMENTS) for name, arguments in made] == [("pick", True)]
         for given in ({"tools": [loose]}, {"tools": [loose], "tool_choice": "auto"}):
             with pytest.raises(openai.APIStatusError, match="left to the model") as caught:
                 chat(plain, **given)

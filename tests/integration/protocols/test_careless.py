@@ -10,8 +10,7 @@ import httpx
 import pytest
 
 from bench.clients.openapi import try_all
-from tests.live import running_server
-from tests.parts.tiny import tiny_bundle
+from tests.integration.protocols.conftest import Clients
 
 CHAT = "/v1/chat/completions"
 SAID = [{"role": "user", "content": "hi"}]
@@ -76,16 +75,9 @@ class Server:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, model_path: Path) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("careless")
-    bundle, model, _ = tiny_bundle(folder, model_path)
-    places = {"bundle": str(bundle.path), "model": str(model), "cache_dir": str(folder / "cache")}
-    with (
-        (folder / "server.log").open("wb") as log,
-        running_server(log, **places, data_dir=str(folder / "data")) as (url, _process),
-        httpx.Client(base_url=url, timeout=60, limits=httpx.Limits(max_connections=1)) as http,
-    ):
-        yield Server(http, folder / "server.log")
+def server(clients: Clients) -> Iterator[Server]:
+    with httpx.Client(base_url=clients.http.base_url, timeout=60, limits=httpx.Limits(max_connections=1)) as http:
+        yield Server(http, clients.log)
 
 
 @pytest.mark.parametrize("name", CARELESS)
@@ -141,7 +133,7 @@ def test_every_reply_says_how_it_is_personalized(server: Server):
 
 
 def test_the_real_engine_answers_as_described(server: Server):
-    tally = try_all(str(server.http.base_url), 300)
+    tally = try_all(str(server.http.base_url), 100)
     assert tally.found == []
 
 
