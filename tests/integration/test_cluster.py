@@ -4,13 +4,10 @@ import asyncio
 import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +22,9 @@ from idiolect_server.store.codes import CodeTable
 from idiolect_server.store.connection import STORE_ERRORS, TIMEOUT_S, connect, send
 from idiolect_server.store.store import Store
 from tests.integration.test_personalize import VOTE, Replica, replicas, soon
-from tests.live import N_SLOTS, ROOT, Cluster, free_port, wait_until_ready
+from tests.live import N_SLOTS, Cluster
 from tests.parts.bundles import small_bundle
+from tests.parts.small_server import small_server
 
 USERS = tuple(f"user-{number}" for number in range(60))
 
@@ -233,21 +231,6 @@ def test_replies_go_on_while_a_primary_is_lost(cluster: Cluster, tmp_path: Path)
             assert time.monotonic() < deadline
             time.sleep(0.1)
         assert httpx.get(f"{url}/users/short-prose-plain-1").json()["votes"] == 1
-
-
-@contextmanager
-def small_server(folder: Path, redis_url: str) -> Iterator[str]:
-    port = free_port()
-    command = [sys.executable, "-m", "tests.parts.small_server", str(folder), str(port), "0.001", "8"]
-    environment = {**os.environ, "IDIOLECT_REDIS_URL": redis_url}
-    with (folder / "server.log").open("wb") as log:
-        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
-        try:
-            wait_until_ready(f"http://127.0.0.1:{port}", process)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            process.kill()
-            process.wait()
 
 
 def has(cluster: Cluster, number: int, user_id: str) -> bool:

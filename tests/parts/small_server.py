@@ -8,8 +8,12 @@ import asyncio
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 from transformers import AutoTokenizer
 
@@ -18,7 +22,7 @@ from idiolect_server.app import create_app
 from idiolect_server.engine.base import Engine, EngineConfig
 from idiolect_server.settings import Settings
 from idiolect_training.demo_model import demo_model
-from tests.live import DEMO_BUNDLE
+from tests.live import DEMO_BUNDLE, ROOT, free_port, wait_until_ready
 from tests.parts.small_engine import SmallEngine
 
 
@@ -36,6 +40,22 @@ async def start(config: EngineConfig) -> Engine:
 
     loop.add_signal_handler(signal.SIGUSR1, hang)
     return engine
+
+
+@contextmanager
+def small_server(folder: Path, redis_url: str) -> Iterator[str]:
+    """Its base URL, while it runs."""
+    port = free_port()
+    command = [sys.executable, "-m", "tests.parts.small_server", str(folder), str(port), "0.001", "8"]
+    environment = {**os.environ, "IDIOLECT_REDIS_URL": redis_url}
+    with (folder / "server.log").open("wb") as log:
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
+        try:
+            wait_until_ready(f"http://127.0.0.1:{port}", process)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.kill()
+            process.wait()
 
 
 if __name__ == "__main__":

@@ -1,20 +1,11 @@
 """How vLLM is set up, on whatever hardware; and that an engine ends with its server, however it was started."""
 
 import dataclasses
-import itertools
 import os
 import re
-import signal
-import subprocess
-import sys
-import tempfile
-import time
-from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
-import psutil
 import pytest
 from vllm import envs
 from vllm.engine.arg_utils import AsyncEngineArgs
@@ -24,11 +15,7 @@ from idiolect_server.engine import arguments, launch
 from idiolect_server.engine.base import Adapter, EngineConfig
 from idiolect_server.engine.injection import INJECTIONS, build_injection
 from idiolect_server.errors import SettingsError
-from tests.live import ROOT
 from tests.parts.architectures import tiny
-from tests.parts.tiny import tiny_model
-
-ENDS_S = 5
 
 
 @pytest.fixture
@@ -186,77 +173,3 @@ def test_a_library_of_vllms_that_does_not_load_is_said(live: EngineConfig, monke
     monkeypatch.setattr(launch, "torch", SimpleNamespace(ops=SimpleNamespace(_C=object())))
     with pytest.raises(SettingsError, match="library for the CPU does not load"):
         launch.start_vllm(args)
-
-
-SERVER = """
-import os, sys, time
-from vllm.engine.arg_utils import AsyncEngineArgs
-from idiolect_server.engine.base import EngineConfig
-from idiolect_server.engine.launch import engine_args, start_vllm
-from idiolect_server.scratch import scratch
-
-def main(model, method):
-    create = AsyncEngineArgs.create_engine_config
-    def then_switch(self, *args, **more):
-        config = create(self, *args, **more)
-        os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = method  # on a CPU, vLLM has just set it to spawn
-        return config
-    AsyncEngineArgs.create_engine_config = then_switch
-    with scratch():
-        engine = start_vllm(engine_args(EngineConfig(model, max_model_len=256, max_num_seqs=4)))
-        print("the engine is up", flush=True)
-        time.sleep(600)
-        engine.shutdown()
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
-"""
-
-
-METHODS = ("spawn", "fork")
-
-
-@dataclass
-class Started:
-    """A server in a process of its own, whose temporary files are in a folder of its own."""
-
-    temporary: Path
-    process: subprocess.Popen[str]
-    children: list[psutil.Process]
-
-    def left(self, shared: set[str]) -> list[Any]:
-        """Of its processes, files and sockets, and of `shared` memory."""
-        alive = [child for child in self.children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
-        pids = {str(process.pid) for process in [self.process, *self.children]}
-        mine = [name for name in shared if pids & set(re.findall(r"\d+", name))]
-        return [*alive, *self.temporary.iterdir(), *mine]
-
-
-def test_nothing_is_left_of_a_killed_server(tmp_path: Path, model_path: Path, evidence):
-    """U2: within five seconds, in both ways in which vLLM starts its engine."""
-    (tmp_path / "server.py").write_text(SERVER)
-    command = [sys.executable, str(tmp_path / "server.py"), str(tiny_model(tmp_path / "model", model_path, 64))]
-    before, servers = set(os.listdir("/dev/shm")), dict[str, Started]()
-    for method in METHODS:  # both start at the same time
-        temporary = Path(tempfile.mkdtemp())  # pytest's own are too long for a socket
-        environment = {**os.environ, "TMPDIR": str(temporary)}
-        process = subprocess.Popen([*command, method], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
-        servers[method] = Started(temporary, process, [])
-    for server in servers.values():
-        assert server.process.stdout is not None
-        seen = list(itertools.takewhile(lambda line: "the engine is up" not in line, server.process.stdout))
-        assert server.process.poll() is None, seen
-        server.children = psutil.Process(server.process.pid).children(recursive=True)
-        assert any(child.name().startswith("VLLM::") for child in server.children)
-        assert any(path.is_socket() for path in server.temporary.glob("*/*"))
-    left = {}
-    for method, server in servers.items():
-        server.process.send_signal(signal.SIGKILL)
-        server.process.wait()
-        deadline = time.monotonic() + ENDS_S
-        while server.left(set(os.listdir("/dev/shm")) - before) and time.monotonic() < deadline:
-            time.sleep(0.1)
-        assert server.left(set(os.listdir("/dev/shm")) - before) == [], method
-        server.temporary.rmdir()
-        left[method] = 0
-    evidence("U2", {"left_after_5_s": left})
