@@ -8,7 +8,7 @@ OUT ?= runs/demo
 SEEDS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup model fmt check fast test demo serve train tastes first-minutes penalty own-data length-users attribute-users persona-users new-users five-answers feedback weak-votes newcomers odd-values overload storm greedy vote-histories crashes hostile-bundles hostile-requests openapi heart million-users throughput first-token peers one-at-a-time host-cost engine-settings before-after cost-model ablations few-votes trainer-cost real-people served-models gpu first-hour bench evidence check-results lock audit docs generated-clients newest-vllm vllm-tests clients
+.PHONY: help setup model fmt check fast test demo serve train tastes first-minutes penalty own-data length-users attribute-users persona-users new-users five-answers feedback weak-votes newcomers odd-values overload storm greedy vote-histories crashes hostile-bundles hostile-requests openapi heart million-users throughput first-token peers one-at-a-time host-cost engine-settings busy-host before-after cost-model ablations few-votes trainer-cost real-people served-models gpu first-hour bench evidence check-results lock audit docs generated-clients newest-vllm vllm-tests clients
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -139,6 +139,9 @@ host-cost: model  ## CPU time that personalizing adds to a request, for short an
 
 engine-settings: model  ## what the settings of vLLM that we choose for a CPU are worth (quarter of an hour)
 	@$(PY) -m bench.serving.engine_settings
+
+busy-host: model  ## what is left of the engine's speed when others compute on its cores (10 minutes)
+	@$(PY) -m bench.serving.busy_host
 
 before-after: model  ## this checkout's server over that of OTHER, another checkout with a .venv
 	@$(PY) -m bench.serving.before_after $(OTHER) $(COMMAND)

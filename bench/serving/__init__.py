@@ -112,6 +112,19 @@ EXPERIMENTS = (
         module="bench.serving.million_users",
     ),
     Experiment(
+        "busy-host",
+        "make busy-host",
+        (
+            Line(
+                "D9",
+                "How much of its speed does the engine keep on cores that others use, too?",
+                (at_least("of_its_speed_alone/bound to cores/beside one per core/median", 0.4),),
+            ),
+        ),
+        minutes=10,
+        module="bench.serving.busy_host",
+    ),
+    Experiment(
         "before-after",
         "make before-after OTHER=FOLDER",
         (

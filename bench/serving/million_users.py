@@ -32,7 +32,7 @@ from bench.load.metrics import histogram, slowest
 from bench.load.sides import many_users
 from bench.results import provenance, record
 from idiolect.bundle import Bundle
-from idiolect_server.engine.time_slice import LONGEST_NS, set_turn
+from idiolect_server.engine.time_slice import SHORTEST_NS, USUAL_NS, set_turn
 from idiolect_server.store import keyspace
 from idiolect_server.store.codes import CodeTable
 from idiolect_server.store.store import Store
@@ -52,16 +52,18 @@ EQUAL = "_with_equal_turns"
 
 @dataclass(frozen=True)
 class Server:
-    """Ours: where it is, a client for it, and its process."""
+    """Ours: where it is, a client for it, its process, and that of its Redis."""
 
     url: str
     http: httpx.Client
     pid: int
+    redis_pid: int
 
-    def set_engine_turns(self, turn_ns: int) -> None:
-        engines = [child for child in psutil.Process(self.pid).children() if child.name().startswith("VLLM::")]
-        for thread in (thread for engine in engines for thread in engine.threads()):
-            set_turn(thread.id, turn_ns)
+    def set_turns(self, turn_ns: int) -> None:
+        """Of both; a Redis that the server starts has the server's."""
+        for process in (self.pid, self.redis_pid):
+            for thread in psutil.Process(process).threads():
+                set_turn(thread.id, turn_ns)
 
 
 async def load(url: str, bundle: Bundle) -> dict[str, Any]:
@@ -91,7 +93,7 @@ def percentiles(after: Mapping[float, float], before: Mapping[float, float]) -> 
 async def lookup_ms(server: Server, n_users: int, n_hot: int, n_lookups: int) -> dict[str, Any]:
     """Bounds of the lookups' times while replies are asked for, from Redis and from the server's memory.
 
-    Twice, in turns: as it is, and with turns of the engine as long as everybody's
+    Twice, in turns: as it is, and with turns of server and Redis as long as everybody's
     (idiolect_server/engine/time_slice.py).
     """
     numbers, hot = itertools.count(), everyone(n_hot)
@@ -104,8 +106,8 @@ async def lookup_ms(server: Server, n_users: int, n_hot: int, n_lookups: int) ->
     warm = await drive(server.url, "/generate", body, hot, n_lookups, N_CALLERS)
     per_second = LOAD * n_lookups / warm.seconds
     counts: dict[str, Counter[float]] = defaultdict(Counter)
-    for turns, turn_ns in (("", LONGEST_NS), (EQUAL, 0), (EQUAL, 0), ("", LONGEST_NS)):
-        server.set_engine_turns(turn_ns)
+    for turns, turn_ns in (("", SHORTEST_NS), (EQUAL, USUAL_NS), (EQUAL, USUAL_NS), ("", SHORTEST_NS)):
+        server.set_turns(turn_ns)
         for source, users in sources.items():
             before = Counter(lookups(server.http, source))
             await arrive(server.url, "/generate", body, users, n_lookups // 2, per_second)
@@ -185,7 +187,8 @@ def serving(folder: Path, bundle: Bundle, model: Path, store: Redis) -> Iterator
         connection = redis.Redis.from_url(store.url)
         while not connection.exists(keyspace.loaded(bundle.bundle_id)):
             time.sleep(0.5)
-        yield Server(url, http, process.pid)
+        assert store.process is not None
+        yield Server(url, http, process.pid, store.process.pid)
 
 
 def main() -> None:

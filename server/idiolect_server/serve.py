@@ -10,6 +10,7 @@ from idiolect_server.app import create_app
 from idiolect_server.door.closing import Closing
 from idiolect_server.door.request_id import InLogs
 from idiolect_server.door.server import Server, kill_engine, n_connections
+from idiolect_server.engine.time_slice import SHORTEST_NS, take_turns
 from idiolect_server.scratch import scratch
 from idiolect_server.settings import Settings
 
@@ -27,6 +28,7 @@ def serve() -> None:
     settings = Settings.read()
     app = create_app(settings)
     closing: Closing = app.state.closing
+    take_turns(SHORTEST_NS)  # Redis, which this process may start, has them from it
     threading.Thread(target=_end_at_last, args=(closing,), name="last-resort", daemon=True).start()
     with scratch():
         Server(app, settings.host, settings.port, n_connections()).run()

@@ -12,6 +12,7 @@ import httpx
 import psutil
 import pytest
 
+from idiolect_server.engine.time_slice import SHORTEST_NS, get_turn
 from tests.live import ROOT, free_port, wait_until_ready
 
 pytestmark = pytest.mark.slow
@@ -52,6 +53,13 @@ def streaming(url: str) -> tuple[Thread, list[str]]:
     thread.start()
     time.sleep(0.5)
     return thread, lines
+
+
+@pytest.mark.skipif(get_turn(0) == 0, reason="this Linux does not know of shorter turns (6.12 and later)")
+def test_its_redis_answers_as_soon_as_it_does(start: Start):
+    server = psutil.Process(start(0.01)[1].pid)
+    (redis,) = (child for child in server.children() if "redis" in child.name())
+    assert {get_turn(thread.id) for one in (server, redis) for thread in one.threads()} == {SHORTEST_NS}
 
 
 def test_a_signal_lets_streams_finish_and_is_what_the_process_ends_by(start: Start):

@@ -11,7 +11,7 @@ from functools import cache
 
 from idiolect_server.engine.seeds import put_generators_back
 from idiolect_server.engine.structured.watch import watch_constraints
-from idiolect_server.engine.time_slice import take_long_turns
+from idiolect_server.engine.time_slice import USUAL_NS, take_turns
 from idiolect_server.scratch import sweep
 
 PARENT_LOOK_S = 0.5
@@ -44,9 +44,9 @@ def register() -> None:
     assert parent.pid is not None
     _end_with_parent(parent.pid)
     watch_constraints()
+    take_turns(USUAL_NS)  # not the server's, which its children inherit
     if current_platform.is_cpu():
         put_generators_back()
-        take_long_turns()
 
 
 def _end_with_parent(parent_pid: int) -> None:

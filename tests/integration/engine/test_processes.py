@@ -16,15 +16,13 @@ import psutil
 import pytest
 
 from idiolect_server.engine.launch import INTEL_OPENMP
-from idiolect_server.engine.time_slice import LONGEST_NS, get_turn
-from idiolect_server.prompt import Placed
+from idiolect_server.engine.time_slice import SHORTEST_NS, get_turn
+from tests.conftest import Live
 from tests.integration.engine.conftest import Running
 from tests.live import ROOT
 from tests.parts.tiny import tiny_model
 
 ENDS_S = 5
-COMPUTES = 0.2
-"""Of the busiest thread's time: one with more is one that others might wait for."""
 
 
 @pytest.mark.skipif(not INTEL_OPENMP.exists(), reason="vLLM comes with Intel's OpenMP for x86 only")
@@ -36,22 +34,13 @@ def test_the_engine_computes_with_intels_openmp(running: Running):
         assert str(INTEL_OPENMP) in {part.path for part in engine.memory_maps()}
 
 
-@pytest.mark.skipif(get_turn(0) == 0, reason="this Linux does not know of longer turns (6.12 and later)")
-def test_who_wakes_up_goes_before_the_engine(running: Running):
-    """Each thread of the engine's process that computes has taken long turns, and those who started it have not."""
-    assert get_turn(0) < LONGEST_NS
-    engines = [child for child in psutil.Process().children() if child.name().startswith("VLLM::")]
-
-    def user_time_s() -> dict[int, float]:
-        return {thread.id: thread.user_time for engine in engines for thread in engine.threads()}
-
-    before = user_time_s()
-    for again in range(4):  # other prompts: no prefix is known
-        running.run(running.engine.score(Placed([500 + again, *range(100, 400)], 0), 8, f"turns-{again}"))
-    spent_s = {thread: now - before.get(thread, 0.0) for thread, now in user_time_s().items()}
-    compute = [thread for thread, seconds in spent_s.items() if seconds > COMPUTES * max(spent_s.values())]
-    assert len(compute) >= len(engines) > 0
-    assert {get_turn(thread) for thread in compute} == {LONGEST_NS}
+@pytest.mark.skipif(get_turn(0) == 0, reason="this Linux does not know of shorter turns (6.12 and later)")
+def test_who_answers_goes_before_who_computes(live: Live):
+    """Each thread of the server has short turns, and none of the engine's."""
+    server = psutil.Process(live.pid)
+    assert {get_turn(thread.id) for thread in server.threads()} == {SHORTEST_NS}
+    (engine,) = (child for child in server.children() if child.name().startswith("VLLM::"))
+    assert {get_turn(thread.id) for thread in engine.threads()} == {get_turn(0)}
 
 
 SERVER = """

@@ -27,6 +27,7 @@ import xgrammar as xgr
 from transformers import AutoTokenizer
 
 from idiolect_server.engine.structured.allowance import START_S, Allowance
+from idiolect_server.engine.time_slice import USUAL_NS, take_turns
 
 MEMORY_BYTES = 1 << 30
 """On top of what the process has when it forks."""
@@ -155,6 +156,7 @@ class _Trials:
 
 
 def main(tokenizer: str, vocab_size: int) -> None:
+    take_turns(USUAL_NS)  # not the server's, which it has inherited
     torch.set_num_threads(1)
     resource.setrlimit(resource.RLIMIT_STACK, (STACK_BYTES, resource.getrlimit(resource.RLIMIT_STACK)[1]))
     ctypes.CDLL(None).mallopt(-8, 1)  # M_ARENA_MAX: an arena takes address space that is not used
