@@ -84,7 +84,7 @@ def by_user(data: Data, among: Flags, rng: np.random.Generator) -> Split:
 Protocol = Callable[[Data, Flags, np.random.Generator], Split]
 
 
-def count(data: Data, test: Flags, margins: Array) -> Hits:
+def count(data: Data, test: Flags, margins: Array | NDArray[np.float64]) -> Hits:
     """Hits and votes of each user, [U, 2]; a margin of zero is half a hit."""
     hits = np.zeros((len(data.evaluated), 2))
     np.add.at(hits, data.user[test], np.stack([(margins > 0) + 0.5 * (margins == 0), np.ones(len(margins))], 1))
