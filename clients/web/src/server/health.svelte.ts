@@ -1,0 +1,31 @@
+/** Whether the server can be asked, looked at again and again. */
+
+import { address } from "./api";
+
+export type Phase = "asking" | "starting" | "ready" | "stalled" | "stopping" | "gone";
+
+const SOON_MS = 1500;
+const LATER_MS = 10_000;
+
+class Health {
+  phase = $state<Phase>("asking");
+  store = $state<"ok" | "down">("ok");
+  private next: ReturnType<typeof setTimeout> | undefined;
+
+  async look(): Promise<void> {
+    clearTimeout(this.next);
+    try {
+      const response = await fetch(address("/health/ready"), { cache: "no-store" });
+      const body = (await response.json()) as { status: Phase; store?: "ok" | "down" };
+      this.phase = body.status;
+      this.store = body.store ?? "ok";
+    } catch {
+      this.phase = "gone";
+    }
+    const fine = this.phase === "ready" && this.store === "ok";
+    clearTimeout(this.next);
+    this.next = setTimeout(() => void this.look(), fine ? LATER_MS : SOON_MS);
+  }
+}
+
+export const health = new Health();
