@@ -1,6 +1,7 @@
 /** The HTTP API, typed by its own OpenAPI document. What is refused is thrown, as a Problem. */
 
 import createClient from "openapi-fetch";
+import { address } from "./address";
 import { door } from "./door.svelte";
 import { problem } from "./problem";
 import type { components, paths } from "./schema";
@@ -15,11 +16,6 @@ export type Receipt = Schemas["ErasureReceipt"];
 export type GivenVote = Schemas["GivenVote"];
 export type Taken = Schemas["FeedbackResponse"];
 export type GenerateRequest = Schemas["GenerateRequest"];
-
-/** Of a path of the API. Relative to the page, which may live below a path of a proxy. */
-export function address(path: string): string {
-  return new URL(path.replace(/^\//, ""), document.baseURI).href;
-}
 
 /** Raises the Problem of an answer that is none. */
 export async function accept(response: Response): Promise<Response> {

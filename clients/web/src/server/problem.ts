@@ -1,5 +1,6 @@
 /** What went wrong, in words for whoever sits in front of the page. */
 
+import { health } from "./health.svelte";
 import type { components } from "./schema";
 
 type Body = components["schemas"]["NativeError"];
@@ -34,9 +35,10 @@ export function problem(body: unknown, status: number): Problem {
   return new Problem(error.code, `${error.message[0]?.toUpperCase()}${error.message.slice(1)}.`);
 }
 
-/** Of whatever was thrown; null when we have hung up ourselves. */
+/** Of whatever was thrown; null when we have hung up ourselves. It may mean that the server is not well: that is looked at. */
 export function caught(thrown: unknown): Problem | null {
-  if (thrown instanceof Problem) return thrown;
   if (thrown instanceof DOMException && thrown.name === "AbortError") return null;
+  void health.look();
+  if (thrown instanceof Problem) return thrown;
   return new Problem("gone", "The server does not answer.");
 }

@@ -1,7 +1,8 @@
 /** A reply, piece by piece: POST /generate as server-sent events. */
 
 import { EventSourceParserStream } from "eventsource-parser/stream";
-import { accept, address, type GenerateRequest, type Reply } from "./api";
+import { address } from "./address";
+import { accept, type GenerateRequest, type Reply } from "./api";
 import { door } from "./door.svelte";
 import { Problem, problem } from "./problem";
 

@@ -46,7 +46,14 @@ export class Minute {
   readonly belief = $derived<Belief>(this.known?.belief ?? nothing(this.tastes));
   readonly believes = $derived(this.known?.belief != null);
 
-  async begin(): Promise<void> {
+  /** Begin, or begin again what could not be had before. */
+  resume(): void {
+    if (this.busy) return;
+    if (this.question === null && this.reason === null) void this.begin();
+    else if (this.generic.phase === "failed" || this.you.phase === "failed") void this.tellBoth();
+  }
+
+  private async begin(): Promise<void> {
     await this.attempt(async () => {
       this.status = await api.status();
       void this.tellBoth();
