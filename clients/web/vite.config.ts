@@ -14,7 +14,7 @@ export default defineConfig({
     assetsDir: "page",
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
-    reportCompressedSize: true,
+    rolldownOptions: { checks: { pluginTimings: false } },
   },
   server: { proxy: Object.fromEntries(API.map((path) => [path, "http://127.0.0.1:8000"])) },
 });

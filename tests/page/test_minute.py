@@ -32,12 +32,12 @@ def reply(one: Window, pane: str) -> str:
 
 def answer(one: Window, n: int, key: str) -> None:
     """The next question's, which is there afterwards."""
-    before = one.text(".two")
+    before = one.text(".pair")
     one.page.keyboard.press(key)
     one.page.locator("[aria-disabled=true]").first.wait_for(state="detached")  # the answer before is taken
     one.page.wait_for_function(
         "([n, before]) => document.querySelectorAll('.steps .on').length === n"
-        " && document.querySelector('.two')?.innerText !== before",
+        " && document.querySelector('.pair')?.innerText !== before",
         arg=[n, before],
     )
 
@@ -85,12 +85,12 @@ def test_the_picture_is_what_the_api_believes(opens: Opens, world: Served):
 
 def test_skipping_goes_on_and_notes_nothing(opens: Opens, world: Served):
     one = begun(opens, world)
-    seen = {one.text(".two")}
+    seen = {one.text(".pair")}
     for key in ("0", "s"):
-        before = one.text(".two")
+        before = one.text(".pair")
         one.page.keyboard.press(key)
-        one.page.wait_for_function("before => document.querySelector('.two')?.innerText !== before", arg=before)
-        seen.add(one.text(".two"))
+        one.page.wait_for_function("before => document.querySelector('.pair')?.innerText !== before", arg=before)
+        seen.add(one.text(".pair"))
     assert len(seen) == 3
     visitor = one.page.evaluate("sessionStorage.getItem('idiolect-visitor')")
     assert world.api("GET", f"/users/{visitor}/votes")["votes"] == []

@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
@@ -62,7 +62,7 @@ class Window:
         self.page.context.close()
 
 
-def window(browser: Browser, url: str, width: int, scheme: str, **more: Any) -> Window:
+def window(browser: Browser, url: str, width: int, scheme: Literal["light", "dark"], **more: Any) -> Window:
     context = browser.new_context(
         viewport={"width": width, "height": HEIGHTS[width]}, color_scheme=scheme, reduced_motion="reduce", **more
     )
