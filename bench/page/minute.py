@@ -37,7 +37,7 @@ YOU, EVERYBODY = ".pane.ours .reply", ".pane:not(.ours) .reply"
 CLOCK = """
 began => {
   const clock = document.body.appendChild(document.createElement("div"));
-  clock.style.cssText = "position:fixed;top:1rem;left:50%;translate:-50%;padding:.2rem .9rem;border-radius:2rem;"
+  clock.style.cssText = "position:fixed;top:1.05rem;right:6rem;padding:.2rem .9rem;border-radius:2rem;"
     + "background:#1d1b22;color:#fff;font:600 1rem ui-monospace,monospace";
   const tick = () => { clock.textContent = ((performance.now() - began) / 1000).toFixed(1) + " s"; };
   tick();
@@ -63,7 +63,7 @@ class Stranger:
         self.seconds[step] = round(time.monotonic() - self._began, 1)
         self.page.evaluate("scrollTo(0, 0)")
         path = PICTURES / f"page-{len(self.seconds)}.png"
-        with Image.open(BytesIO(self.page.screenshot())) as picture:
+        with Image.open(BytesIO(self.page.screenshot(animations="disabled"))) as picture:
             picture.convert("RGB").quantize(N_COLOURS).save(path, optimize=True)
         if path.stat().st_size > MAX_PICTURE_BYTES:
             raise RuntimeError(f"{path} has {path.stat().st_size} bytes")
