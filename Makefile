@@ -8,13 +8,16 @@ OUT ?= runs/demo
 SEEDS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup model fmt check fast test demo serve train tastes first-minutes penalty own-data length-users attribute-users persona-users new-users five-answers feedback weak-votes newcomers odd-values overload storm greedy vote-histories crashes hostile-bundles hostile-requests openapi heart million-users throughput first-token peers one-at-a-time host-cost engine-settings busy-host before-after cost-model ablations few-votes trainer-cost real-people served-models gpu first-hour bench evidence check-results lock ties audit docs generated-clients newest-vllm vllm-tests clients
+.PHONY: help setup model fmt check fast test demo serve train tastes first-minutes penalty own-data length-users attribute-users persona-users new-users five-answers feedback weak-votes newcomers odd-values overload storm greedy vote-histories crashes hostile-bundles hostile-requests openapi heart million-users throughput first-token peers one-at-a-time host-cost engine-settings busy-host before-after cost-model ablations few-votes trainer-cost real-people served-models gpu first-hour bench evidence check-results lock ties page page-minute page-views audit docs generated-clients newest-vllm vllm-tests clients
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
 
 setup:  ## virtual environment with everything (4 minutes the first time)
 	@docker/install.sh $(VENV) serve-cpu,training,dev
+
+page: setup  ## build the page that the server shows at / (needs npm)
+	@$(PY) -m tests.page.build
 
 model: setup  ## the demo model, converted once into the cache folder
 	@$(IDIOLECT) model
@@ -49,6 +52,12 @@ first-minutes: setup  ## `make demo` from a fresh clone and an empty home, timed
 
 penalty: model  ## which frequency penalty should the demo bundle state? (quarter of an hour)
 	@$(PY) -m bench.demo.penalty
+
+page-minute: model  ## the minute of a stranger on the page, timed, in Chromium and on the real engine, with pictures (3 minutes)
+	@$(PY) -m bench.page.minute
+
+page-views: model  ## every test of the page, five times in a row (8 minutes)
+	@$(PY) -m bench.page.views
 
 own-data: setup  ## README's five commands, from 200 comparisons to a served bundle, timed
 	@$(PY) -m bench.demo.own_data

@@ -1,6 +1,6 @@
 """All experiments, by room, and the lines that they answer."""
 
-from bench import clients, demo, faults, gpu, hostile, images, learning, models, people, serving, tested, trainer
+from bench import clients, demo, faults, gpu, hostile, images, learning, models, page, people, serving, tested, trainer
 from bench.experiment import Experiment, Line
 
 EXPERIMENTS: tuple[Experiment, ...] = (
@@ -15,6 +15,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     *gpu.EXPERIMENTS,
     *images.EXPERIMENTS,
     *models.EXPERIMENTS,
+    *page.EXPERIMENTS,
     *tested.EXPERIMENTS,
 )
 

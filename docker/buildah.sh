@@ -8,7 +8,8 @@ usage() {
 usage: docker/buildah.sh server|training|redis [GPU]
 
 Builds idiolect-IMAGE from docker/IMAGE.Dockerfile; redis is Debian's own, in place of the compose file's image.
-GPU is 1 or 0 (default 1); 0 builds the server for the CPU, as idiolect-server:cpu. Needs buildah and mmdebstrap.
+GPU is 1 or 0 (default 1); 0 builds the server for the CPU, as idiolect-server:cpu. Needs buildah and mmdebstrap,
+and for the server, whose page npm builds, Node.js 20 or later: Debian's own is older, so this machine's is taken.
 USAGE
     exit 2
 }
@@ -47,8 +48,18 @@ fi
 from_debian docker.io/library/python:3.11-slim-bookworm python3,python3-dev,python3-pip,python3-venv \
     "cd \"\$1\" && ln -s python3 usr/bin/python && printf '[global]\ncert = $trusted\n' >etc/pip.conf"
 
+if [[ $image == server ]]; then
+    for tool in node npm; do
+        command -v "$tool" >/dev/null || { echo "buildah.sh: $tool not found" >&2; exit 1; }
+    done
+    node=$(readlink -f "$(command -v node)") npm=$(dirname "$(dirname "$(readlink -f "$(command -v npm)")")")
+    from_debian docker.io/library/node:22-bookworm-slim libstdc++6 "cp '$node' \"\$1\"/usr/bin/node \
+        && cp -r '$npm' \"\$1\"/usr/lib/npm && ln -s ../lib/npm/bin/npm-cli.js \"\$1\"/usr/bin/npm \
+        && printf 'cafile=$trusted\n' >\"\$1\"/root/.npmrc"
+fi
+
 arguments=()
-for name in PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_FIND_LINKS; do
+for name in PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_FIND_LINKS NPM_CONFIG_REGISTRY; do
     if [[ -n ${!name:-} ]]; then arguments+=(--build-arg "$name=${!name}"); fi
 done
 if [[ -d ${PIP_FIND_LINKS:-} ]]; then arguments+=(-v "$PIP_FIND_LINKS:$PIP_FIND_LINKS:ro"); fi

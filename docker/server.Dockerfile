@@ -1,5 +1,15 @@
 # The server, for a host with an NVIDIA GPU: vLLM's wheels bring CUDA, the host brings the driver.
 #   docker build -f docker/server.Dockerfile -t idiolect-server .
+
+# The page that the server shows at /. Nothing of Node.js stays in the image.
+FROM node:22-bookworm-slim AS page
+# Another place of packages than npm's own, for the build only.
+ARG NPM_CONFIG_REGISTRY
+WORKDIR /app
+COPY clients/web clients/web
+WORKDIR /app/clients/web
+RUN --mount=type=cache,target=/root/.npm npm ci --no-audit --no-fund && npm run build
+
 FROM python:3.11-slim-bookworm
 
 # 0: for a machine without a GPU, to try it.
@@ -30,6 +40,7 @@ RUN --mount=type=cache,target=/root/.cache/pip \
     && IDIOLECT_GPU=$GPU docker/install.sh /opt/venv serve-gpu
 COPY idiolect idiolect
 COPY server server
+COPY --from=page /app/server/idiolect_server/page/built server/idiolect_server/page/built
 COPY clients/cli clients/cli
 
 ENV PATH=/opt/venv/bin:$PATH \

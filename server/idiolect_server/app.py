@@ -22,6 +22,7 @@ from idiolect_server.errors import NotFound, NotReady, RequestError, first_place
 from idiolect_server.giving_back import GivingBack
 from idiolect_server.metrics import ERRORS
 from idiolect_server.openapi.document import document
+from idiolect_server.page.route import serve_page
 from idiolect_server.routes import (
     feedback,
     generate,
@@ -82,6 +83,7 @@ def create_app(settings: Settings, start_engine: StartEngine = start_vllm_engine
         version,
     ):
         app.include_router(module.router)
+    serve_page(app)
     app.openapi = lambda: document(app, bool(settings.api_keys))  # type: ignore[method-assign]
     app.add_exception_handler(IdiolectError, _answer_error)
     app.add_exception_handler(RequestValidationError, _answer_invalid)

@@ -1,6 +1,7 @@
 """Idiolect installed from its wheel, in an application that has folders named `server` and `training` itself."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,7 +12,10 @@ import pytest
 
 from tests.live import DEMO_BUNDLE, ROOT, free_port, start_server, wait_until_ready
 
-PARTS = ("pyproject.toml", "README.md", "LICENSE", "idiolect", "server", "training/idiolect_training", "clients/cli")
+FILES = ("pyproject.toml", "setup.py", "README.md", "LICENSE")
+PARTS = (*FILES, "idiolect", "server", "training/idiolect_training", "clients/cli", "clients/web")
+LEFT_OUT = shutil.ignore_patterns("__pycache__", "node_modules", "built")
+WITHOUT_PAGE = {"IDIOLECT_WHEEL_WITHOUT_PAGE": "1"}
 WHERE = """
 import importlib.metadata as m, idiolect_server, idiolect_training, idiolect
 plugin, = m.entry_points(group="vllm.general_plugins", name="idiolect_user_tokens")
@@ -25,21 +29,31 @@ def run(*command: str | Path, **more: object) -> str:
     return str(done.stdout)
 
 
+PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check")
+WHEEL = (*PIP, "wheel", "-q", "--no-deps", "--no-build-isolation")
+
+
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder where the wheel is installed. Built from a copy: a build leaves folders behind."""
-    folder = tmp_path_factory.mktemp("wheel")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy: a build leaves folders behind."""
+    folder = tmp_path_factory.mktemp("source")
     for part in PARTS:
-        target = folder / "source" / part
+        target = folder / part
         target.parent.mkdir(parents=True, exist_ok=True)
         if (ROOT / part).is_dir():
-            shutil.copytree(ROOT / part, target, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(ROOT / part, target, ignore=LEFT_OUT)
         else:
             shutil.copy(ROOT / part, target)
-    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check")
-    run(*pip, "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", folder, folder / "source")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def installed(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder where the wheel is installed; without the page where npm is absent."""
+    folder, more = tmp_path_factory.mktemp("wheel"), {} if shutil.which("npm") else WITHOUT_PAGE
+    run(*WHEEL, "-w", folder, source, env={**os.environ, **more})
     (wheel,) = folder.glob("idiolect-*.whl")
-    run(*pip, "install", "-q", "--no-deps", "--target", folder / "site", wheel)
+    run(*PIP, "install", "-q", "--no-deps", "--target", folder / "site", wheel)
     return folder / "site"
 
 
@@ -55,6 +69,29 @@ def application(tmp_path: Path) -> Path:
 def test_the_wheel_has_our_packages_and_nothing_else(installed: Path):
     found = {path.name for path in installed.iterdir() if path.suffix != ".dist-info"}
     assert found == {"idiolect", "idiolect_server", "idiolect_training", "idiolect_cli", "bin"}
+
+
+@pytest.mark.skipif(not shutil.which("npm"), reason="THE PAGE OF THE WHEEL WAS NOT TRIED: npm is not installed")
+def test_the_wheel_has_the_page(installed: Path):
+    built = installed / "idiolect_server" / "page" / "built"
+    page = (built / "index.html").read_text()
+    parts = re.findall(r'(?:src|href)="\./(page/[^"]+)"', page)
+    assert {Path(part).suffix for part in parts} == {".js", ".css", ".svg"}
+    assert [part for part in parts if not (built / part).is_file()] == []
+
+
+def test_a_wheel_without_npm_is_an_error_in_words(source: Path, tmp_path: Path):
+    python = Path(sys.executable).parent
+    done = subprocess.run(
+        [str(part) for part in (*WHEEL, "-w", tmp_path, source)],
+        env={"PATH": str(python), "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert "carries a page that npm builds" in done.stdout + done.stderr
+    assert list(tmp_path.glob("*.whl")) == []
 
 
 def test_a_wheel_serves_beside_an_application_with_folders_of_the_same_names(

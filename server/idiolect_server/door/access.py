@@ -15,6 +15,7 @@ from idiolect_server.door.closing import Closing
 from idiolect_server.door.dialect import answer
 from idiolect_server.door.keys import digest
 from idiolect_server.errors import BodyTooLarge, Unauthorized, UnknownHost
+from idiolect_server.page.paths import is_page
 
 LONG_PATHS = {
     *("/generate", "/tokenize", "/detokenize"),
@@ -29,11 +30,12 @@ LOOPBACK = re.compile(r"(localhost\.?|127(\.\d{1,3}){3}|\[::1\])(:\d*)?", re.IGN
 
 def is_open(path: str) -> bool:
     """Whether a path needs no key."""
-    return f"{path}/".startswith(f"{_HEALTH}/")
+    return f"{path}/".startswith(f"{_HEALTH}/") or is_page(path)
 
 
 class Access:
-    """Refuses requests without a configured key (all but health), bodies over the limit, and everything once we close.
+    """Refuses requests without a configured key (all but health and the page), bodies over the limit, and everything
+    once we close.
 
     Without keys it answers only to names of this machine: a web page can give itself another one that leads here (DNS
     rebinding), and would be let in by the browser of whoever sits here.

@@ -1,0 +1,1 @@
+"""The one-minute page (clients/web), as the wheel carries it."""

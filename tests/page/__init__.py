@@ -1,0 +1,1 @@
+"""The one-minute page: its route, and every view in a real browser."""
