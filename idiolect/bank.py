@@ -24,7 +24,7 @@ from idiolect.files.tensors import read_tensors
 from idiolect.inference.priors import Gaussian, Mixture, Prior, Simplex
 from idiolect.text import Text
 from idiolect.user_model import Array, Kind, UserModel
-from idiolect.votes import Belief, Floats, Likelihood, Votes
+from idiolect.votes import DEFAULT_TIES, Belief, Floats, Likelihood, Votes
 
 TRUST = 0.75
 """How much more a trained user's code counts than the population, before any vote after training."""
@@ -128,6 +128,8 @@ class Bank:
         (folder / QUESTIONS).write_bytes("".join(f"{line}\n" for line in lines).encode())
         flags = [float(self.blended), float(self.length_normalized)]
         likelihood = [self.likelihood.temperature, self.likelihood.noise, *flags]
+        if self.likelihood.ties != DEFAULT_TIES:  # readers from before there were ties know four numbers
+            likelihood.append(self.likelihood.ties)
         tensors = {name: getattr(self, name) for name in _shapes(0, 0, 0)} | {"likelihood": np.array(likelihood)}
         save_file({name: np.ascontiguousarray(t, np.float64) for name, t in tensors.items()}, folder / TABLE)
 
@@ -135,12 +137,16 @@ class Bank:
     def read(cls, files: Folder, n_questions: int, n_coordinates: int, code_size: int) -> Self:
         """Read and check both files. Raises BundleCorrupt, BundleShapeMismatch; each names the file."""
         questions = _questions(files.read(QUESTIONS), n_questions)
-        shapes = _shapes(n_questions, n_coordinates, code_size) | {"likelihood": (4,)}
+        shapes = _shapes(n_questions, n_coordinates, code_size) | {"likelihood": (-1,)}
         tensors = read_tensors(files.read(TABLE), TABLE, {name: ("F64", shape) for name, shape in shapes.items()})
         if any(tensor.size and np.abs(tensor).max() > LARGEST_MARGIN for tensor in tensors.values()):
             raise BundleCorrupt(f"{TABLE}: has a number beyond {LARGEST_MARGIN:g}")
-        temperature, noise, blended, length_normalized = tensors.pop("likelihood").tolist()
-        if not (temperature >= 1 / LARGEST_MARGIN and 0 < noise < 1 and {blended, length_normalized} <= {0.0, 1.0}):
+        numbers = tensors.pop("likelihood").tolist()
+        if len(numbers) not in (4, 5):
+            raise BundleShapeMismatch(f"{TABLE}: likelihood has {len(numbers)} numbers instead of 4 or 5")
+        temperature, noise, blended, length_normalized, ties = [*numbers, DEFAULT_TIES][:5]
+        within = temperature >= 1 / LARGEST_MARGIN and 0 < noise < 1 and ties >= 1 / LARGEST_MARGIN
+        if not (within and {blended, length_normalized} <= {0.0, 1.0}):
             raise BundleCorrupt(f"{TABLE}: the likelihood is impossible")
         covariance = tensors["covariance"]
         variances = np.linalg.eigvalsh(covariance)
@@ -148,7 +154,7 @@ class Bank:
             raise BundleCorrupt(f"{TABLE}: the covariance is not symmetric, or has a direction without variance")
         flags = {"blended": bool(blended), "length_normalized": bool(length_normalized)}
         rest: dict[str, Any] = {**tensors, **flags}
-        return cls(questions, likelihood=Likelihood(temperature, noise), **rest)
+        return cls(questions, likelihood=Likelihood(temperature, noise, ties=ties), **rest)
 
 
 def population(kind: Kind, mean: Floats, covariance: Floats, blended: bool = False) -> Prior:

@@ -31,13 +31,13 @@ DAILY_WEIGHT = 32.0
 """Beyond these, votes of one day weigh less, each alike: a day does not outweigh all others, however many it has."""
 DAY_MS = 24 * 3600 * 1000
 
-VoteKind = Literal["comparison", "edit", "thumb"]
+VoteKind = Literal["comparison", "edit", "thumb", "tie"]
 """Two replies were shown, and one of them was preferred; a reply was changed into a better one; a reply was judged by
-itself, against NO_REPLY (idiolect/bank.py)."""
-WEIGHTS: Mapping[VoteKind, float] = {"comparison": 1.0, "edit": 1.0, "thumb": 0.5}
+itself, against NO_REPLY (idiolect/bank.py); two replies were shown, and neither was preferred."""
+WEIGHTS: Mapping[VoteKind, float] = {"comparison": 1.0, "edit": 1.0, "thumb": 0.5, "tie": 1.0}
 """How much a vote of each kind counts: in inference it multiplies the log-likelihood of the vote, in training its loss.
 
-Measured by `make weak-votes` (docs/results/weak-votes.md).
+Measured by `make weak-votes` (docs/results/weak-votes.md), but for ties.
 """
 
 NoQuestion = Literal["no_bank", "nothing_worth_asking", "all_skipped"]
@@ -49,14 +49,15 @@ class GivenVote:
     """What inference needs of a vote: the pair (idiolect.bank.pair_id), and whether its first side was preferred."""
 
     pair_id: str
-    first: bool
+    first: bool | None
+    """None where neither was: the kind is then a tie."""
     given_ms: int
     """Unix milliseconds."""
     vote_id: str = ""
     """Its name among its user's votes, where it has one."""
     kind: VoteKind = "comparison"
     shown_first: bool | None = None
-    """Whether the preferred reply was shown before the other; None when nobody can say."""
+    """Whether the preferred reply was shown before the other; None when nobody can say, or neither was preferred."""
 
 
 @dataclass(frozen=True)
@@ -127,9 +128,10 @@ def know(
     if not counted:
         return None
     rows = np.array([_row(bank, vote.pair_id, margins) for vote in counted])
-    table = np.array([[1.0 if vote.first else -1.0] for vote in counted]) * rows
+    table = np.array([[-1.0 if vote.first is False else 1.0] for vote in counted]) * rows
     shown = np.array([0.0 if vote.shown_first is None else 1.0 if vote.shown_first else -1.0 for vote in counted])
-    given, prior = Votes.of(table[:, 1:], table[:, 0], _weights(counted), shown), bank.prior(user_model, trained)
+    given = Votes.of(table[:, 1:], table[:, 0], _weights(counted), shown, _tied(counted))
+    prior = bank.prior(user_model, trained)
     n_old = outdated(given, prior, bank.likelihood)
     order = sorted(range(n_old, len(counted)), key=lambda place: counted[place].pair_id)
     seen = impression(prior, given.at(order), bank.likelihood)
@@ -156,14 +158,16 @@ def ask(bank: Bank, prior: Prior, seen: Impression, answered: Collection[str], s
     """The question whose answer promises most; none when no question is left that promises LEAST_GAIN, or it is sure.
 
     `answered` and `skipped` are pairs. Questions that the user does not care about are not asked again: answers to
-    them would be coins thrown. What an answer tells is what it tells of the taste, by a voter who slips as often as the
-    user does.
+    them would be coins thrown. What an answer tells is what it tells of the taste, by a voter who slips, and has no
+    preference, as often as the user does.
     """
-    likelihood = replace(bank.likelihood, noise=seen.noise)
+    likelihood, table = replace(bank.likelihood, noise=seen.noise, ties=seen.ties), bank.table
+    if seen.ties:
+        table = replace(table, tied=-np.ones(len(bank.questions)))
     done, passed = np.zeros((2, len(bank.questions)), bool)
     for places, pairs in ((done, answered), (passed, skipped)):
         places[[bank.index[pair] for pair in pairs if pair in bank.index]] = True
-    gains, n_answered = prior.gain(seen.taste, bank.table, likelihood), int(done.sum())
+    gains, n_answered = prior.gain(seen.taste, table, likelihood), int(done.sum())
     if prior.sure(seen.taste) >= SURE:
         return Asked(None, 0.0, n_answered, "nothing_worth_asking")
     place = next_question(gains, done | passed, LEAST_GAIN)
@@ -179,6 +183,13 @@ def _weights(votes: Sequence[GivenVote]) -> Floats:
     for vote in votes:
         days[vote.given_ms // DAY_MS] += WEIGHTS[vote.kind]
     return np.array([WEIGHTS[v.kind] * min(1.0, DAILY_WEIGHT / days[v.given_ms // DAY_MS]) for v in votes])
+
+
+def _tied(votes: Sequence[GivenVote]) -> Floats:
+    """Votes.tied, [N]: whoever had no preference once could have had none in every comparison."""
+    if all(vote.first is not None for vote in votes):
+        return np.zeros(len(votes))
+    return np.array([1.0 if v.first is None else -1.0 if v.kind == "comparison" else 0.0 for v in votes])
 
 
 def _row(bank: Bank, pair: str, margins: Mapping[str, Floats]) -> Floats:

@@ -25,9 +25,10 @@ TENSOR = "votes"
 Digests = NDArray[np.uint64]
 
 
-def digest(user_id: str, pair_id: str, first: bool) -> int:
+def digest(user_id: str, pair_id: str, first: bool | None) -> int:
     """What stands for a user's answer to a pair (idiolect.bank.pair_id), on whichever day it was given."""
-    content = f"{pair_id}{'>' if first else '<'}{user_id}"
+    side = "=" if first is None else ">" if first else "<"
+    content = f"{pair_id}{side}{user_id}"
     return int.from_bytes(hashlib.sha256(content.encode()).digest()[:8], "little")
 
 

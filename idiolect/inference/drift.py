@@ -6,10 +6,12 @@ story is better all the same, for the w that is best for it, are the votes befor
 row look like a change that has just happened, so that it is believed when the wish is LEAST_VOTES votes old.
 """
 
+from dataclasses import replace
+
 import numpy as np
 
 from idiolect.inference.priors import Prior
-from idiolect.inference.voter import of_voters, voters
+from idiolect.inference.voter import Voters
 from idiolect.votes import Floats, Likelihood, Votes
 
 HAZARD = 0.005
@@ -30,19 +32,20 @@ def outdated(votes: Votes, prior: Prior, likelihood: Likelihood) -> int:
     spans = np.array([w for w in SPANS if w < n], np.int64)
     if n <= LEAST_VOTES:
         return 0
-    noises, leans, weights = voters(sided=False)
-    believed = prior.predict(prior.infer(votes, likelihood), votes, likelihood)
-    if (believed[-LATEST:] < 0.5).sum() <= 1:
+    # Having no preference contradicts nothing, and among choices it does not matter that it is an answer.
+    choices = replace(votes, weights=votes.weights * (votes.tied <= 0), tied=np.zeros(n))
+    believed = prior.predict(prior.infer(choices, likelihood), choices, likelihood)
+    if ((believed < 0.5) & (votes.tied <= 0))[-LATEST:].sum() <= 1:
         return 0
+    voters = Voters.of(votes, sided=False)
     recent = np.arange(n) >= n - spans[:, None]  # [W, N]
 
     def evidence(weights: Floats) -> Floats:
         """[V, W] of votes that have these weights [W, N]."""
-        of_spans = votes.over(len(weights))
-        chosen = Votes(of_spans.slopes, of_spans.offsets, weights, of_spans.shown_first)
-        return prior.evidence(chosen.over(len(noises)), of_voters(noises, leans, chosen, likelihood))
+        chosen = replace(votes.over(len(weights)), weights=weights)
+        return prior.evidence(chosen.over(len(voters.weights)), voters.likelihood(chosen, likelihood))
 
-    prior_of_voters = np.log(weights)[:, None]
+    prior_of_voters = np.log(voters.weights)[:, None]
     changed = np.logaddexp.reduce(
         prior_of_voters + evidence(votes.weights * recent) + evidence(votes.weights * ~recent), axis=0
     )

@@ -1,9 +1,9 @@
 """What votes say about a user: posteriors over user codes, how sure they are, and the next best question.
 
 A vote is known here only by its margins: how much more the reward of `chosen` is than that of `rejected` under each
-code. They do not depend on the user, so a table of them answers for everybody, without the model. Everything is a pure
-function of (votes, prior, likelihood), in numpy, for one user or for many: leading axes are users, and a vote of weight
-0 was never given. Votes may come in any order.
+code, or of one reply than of the other where neither was preferred. They do not depend on the user, so a table of them
+answers for everybody, without the model. Everything is a pure function of (votes, prior, likelihood), in numpy, for one
+user or for many: leading axes are users, and a vote of weight 0 was never given. Votes may come in any order.
 
 Three priors, for the three ways in which a trained population can look:
 
@@ -22,7 +22,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from idiolect.votes import Belief, Floats, Likelihood, Votes
+from idiolect.votes import Belief, Floats, Likelihood, Votes, chosen_of
 
 MAX_STEPS = 50
 TOLERANCE = 1e-9
@@ -45,7 +45,10 @@ class Prior(Protocol):
         ...
 
     def gain(self, belief: Belief, questions: Votes, likelihood: Likelihood) -> Floats:
-        """Expected information, in nats, of the answer to each of n questions, [n]; `belief` is of one user."""
+        """Expected information, in nats, of the answer to each of n questions, [n]; `belief` is of one user.
+
+        Where `questions.tied` is not 0, no preference is an answer too.
+        """
         ...
 
     def evidence(self, votes: Votes, likelihood: Likelihood) -> Floats:
@@ -75,12 +78,12 @@ class Mixture:
         return Belief(code, code[..., None] * np.eye(len(self.share)) - code[..., None] * code[..., None, :])
 
     def predict(self, belief: Belief, votes: Votes, likelihood: Likelihood) -> Floats:
-        each = likelihood.columns.probability(votes.offsets[..., None] + votes.slopes)
-        return np.asarray(np.einsum("...nk,...k->...n", each, belief.code), np.float64)
+        return np.asarray(np.einsum("...nk,...k->...n", self._each(votes, likelihood), belief.code), np.float64)
 
     def gain(self, belief: Belief, questions: Votes, likelihood: Likelihood) -> Floats:
         """BALD (Houlsby et al. 2011): entropy of the expected answer minus expected entropy of the answer."""
-        each = likelihood.probability(questions.offsets[..., None] + questions.slopes)
+        margins = questions.offsets[..., None] + questions.slopes
+        each = likelihood.columns.answers(margins, questions.tied[..., None])
         return _entropy(each @ belief.code) - _entropy(each) @ belief.code
 
     def evidence(self, votes: Votes, likelihood: Likelihood) -> Floats:
@@ -88,9 +91,12 @@ class Mixture:
 
     def _joint(self, votes: Votes, likelihood: Likelihood) -> Floats:
         """log P(k and the votes), [..., K]."""
-        each = likelihood.columns.probability(votes.offsets[..., None] + votes.slopes)
-        joint = np.log(self.share) + np.einsum("...n,...nk->...k", votes.weights, np.log(each))
-        return np.asarray(joint, np.float64)
+        each = np.log(self._each(votes, likelihood))
+        return np.asarray(np.log(self.share) + np.einsum("...n,...nk->...k", votes.weights, each), np.float64)
+
+    def _each(self, votes: Votes, likelihood: Likelihood) -> Floats:
+        """P(vote) for each cluster, [..., N, K]."""
+        return likelihood.columns.probability(votes.offsets[..., None] + votes.slopes, votes.tied[..., None])
 
     def draw(self, belief: Belief, generator: np.random.Generator) -> Belief:
         cluster = generator.choice(len(self.share), p=belief.code)
@@ -157,7 +163,7 @@ class Simplex:
         return 0.0
 
     def predict(self, belief: Belief, votes: Votes, likelihood: Likelihood) -> Floats:
-        return np.asarray(_at_nodes(belief, votes, likelihood) @ NODE_WEIGHTS, np.float64)
+        return _gaussian_prediction(belief, votes, likelihood)
 
     def gain(self, belief: Belief, questions: Votes, likelihood: Likelihood) -> Floats:
         return _gaussian_gain(belief, questions, likelihood)
@@ -208,7 +214,7 @@ class Gaussian:
         return 0.0
 
     def predict(self, belief: Belief, votes: Votes, likelihood: Likelihood) -> Floats:
-        return np.asarray(_at_nodes(belief, votes, likelihood) @ NODE_WEIGHTS, np.float64)
+        return _gaussian_prediction(belief, votes, likelihood)
 
     def gain(self, belief: Belief, questions: Votes, likelihood: Likelihood) -> Floats:
         return _gaussian_gain(belief, questions, likelihood)
@@ -224,14 +230,16 @@ def next_question(gains: Floats, asked: NDArray[np.bool_], least_gain: float) ->
 def _expand(votes: Votes, codes: Floats, likelihood: Likelihood) -> tuple[Floats, Floats]:
     """Gradient [..., C] of the log-likelihood, and its expected curvature [..., C, C] (Fisher, never negative)."""
     margins = votes.margins(codes)
-    p, slope = likelihood.probability(margins), likelihood.slope(margins)
-    gradient = np.einsum("...n,...nc->...c", votes.weights * slope / p, votes.slopes)
-    fisher = votes.weights * slope**2 / (p * (1 - p))
+    p, slopes = likelihood.answers(margins, votes.tied), likelihood.slopes(margins, votes.tied)
+    ratio = np.divide(slopes, p, out=np.zeros_like(p), where=p > 0)  # no preference may be no answer
+    gradient = np.einsum("...n,...nc->...c", votes.weights * chosen_of(ratio, votes.tied), votes.slopes)
+    fisher = votes.weights * (ratio * slopes).sum(0)
     return gradient, np.einsum("...n,...nc,...nd->...cd", fisher, votes.slopes, votes.slopes)
 
 
 def _log_likelihood(votes: Votes, codes: Floats, likelihood: Likelihood) -> Floats:
-    return np.asarray((votes.weights * np.log(likelihood.probability(votes.margins(codes)))).sum(-1), np.float64)
+    each = np.log(likelihood.probability(votes.margins(codes), votes.tied))
+    return np.asarray((votes.weights * each).sum(-1), np.float64)
 
 
 def _climb(value: Callable[[Floats], Floats], start: Floats, step: Floats, length: Floats) -> Floats:
@@ -259,16 +267,21 @@ def _along_simplex(curvature: Floats, pull: Floats, w: Floats) -> Floats:
     return np.asarray(w[..., :, None] * inside * w[..., None, :], np.float64)
 
 
-def _at_nodes(belief: Belief, votes: Votes, likelihood: Likelihood) -> Floats:
-    """P(vote) at the quadrature nodes of margins that are Gaussian, [..., N, 12]."""
+def _at_nodes(belief: Belief, votes: Votes) -> Floats:
+    """Margins that are Gaussian, at the nodes of the quadrature, [..., N, 12]."""
     variance = np.einsum("...nc,...cd,...nd->...n", votes.slopes, belief.covariance, votes.slopes, optimize=True)
     deviation = np.sqrt(np.maximum(variance, 0))
-    return likelihood.columns.probability(votes.margins(belief.code)[..., None] + deviation[..., None] * NODES)
+    return np.asarray(votes.margins(belief.code)[..., None] + deviation[..., None] * NODES, np.float64)
+
+
+def _gaussian_prediction(belief: Belief, votes: Votes, likelihood: Likelihood) -> Floats:
+    each = likelihood.columns.probability(_at_nodes(belief, votes), votes.tied[..., None])
+    return np.asarray(each @ NODE_WEIGHTS, np.float64)
 
 
 def _gaussian_gain(belief: Belief, questions: Votes, likelihood: Likelihood) -> Floats:
     """BALD for margins that are Gaussian, by Gauss-Hermite quadrature."""
-    each = _at_nodes(belief, questions, likelihood)
+    each = likelihood.columns.answers(_at_nodes(belief, questions), questions.tied[..., None])
     return _entropy(each @ NODE_WEIGHTS) - _entropy(each) @ NODE_WEIGHTS
 
 
@@ -281,6 +294,6 @@ def _diagonal(values: Floats) -> Floats:
 
 
 def _entropy(p: Floats) -> Floats:
-    """Of a coin, in nats."""
-    p = np.clip(p, 1e-300, 1 - 1e-16)
-    return np.asarray(-(p * np.log(p) + (1 - p) * np.log1p(-p)), np.float64)
+    """Of an answer whose probabilities are [2 or 3, ...], in nats, [...]."""
+    p = np.maximum(p, 1e-300)
+    return np.asarray(-(p * np.log(p)).sum(0), np.float64)

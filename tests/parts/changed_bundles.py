@@ -250,6 +250,14 @@ CASES: dict[str, tuple[str, Change, type[BundleError], str]] = {
     "slopes too large": ("cluster", numbers(TABLE, "slopes", one(1e300)), BundleCorrupt, "beyond 1e.06"),
     "slopes float32": ("cluster", numbers(TABLE, "slopes", np.float32), BundleShapeMismatch, "slopes is F32"),
     "no noise": ("cluster", numbers(TABLE, "likelihood", lambda t: t * [1, 0, 1, 1]), BundleCorrupt, "likelihood"),
+    "no ties": ("cluster", numbers(TABLE, "likelihood", lambda t: np.append(t, 0.0)), BundleCorrupt, "likelihood"),
+    "three numbers": ("cluster", numbers(TABLE, "likelihood", lambda t: t[:3]), BundleShapeMismatch, "3 numbers"),
+    "six numbers": (
+        "cluster",
+        numbers(TABLE, "likelihood", lambda t: np.append(t, [1.0, 1.0])),
+        BundleShapeMismatch,
+        "6 numbers",
+    ),
     "half a flag": (
         "cluster",
         numbers(TABLE, "likelihood", lambda t: t * [1, 1, 0, 0] + 0.5),

@@ -94,10 +94,14 @@ def candidates(prompt: str | None, options: Options) -> Request:
 
 
 class Comparison(TypedDict, total=False):
-    """What `feedback` accepts: two texts and what they reply to, or the ids of two candidates."""
+    """What `feedback` accepts: two texts and what they reply to, or the ids of two candidates.
+
+    `chosen` is preferred to `rejected`; of two that are `tied`, in either order, neither is.
+    """
 
     chosen: str
     rejected: str
+    tied: Sequence[str]
     prompt: str | None
     messages: Sequence[Message] | None
     generation_id: str | None
@@ -106,8 +110,10 @@ class Comparison(TypedDict, total=False):
     """The question of the server's bank that the texts answer."""
     chosen_generation_id: str
     rejected_generation_id: str
+    tied_generation_ids: Sequence[str]
     chosen_index: int
     rejected_index: int
+    tied_indices: Sequence[int]
     """Two choices of the chat completion that `generation_id` names."""
     shown_first: Literal["chosen", "rejected"]
     """Which of the two the user saw first; needed where the server has not said in which order to show them."""
@@ -127,7 +133,7 @@ class Judged(TypedDict, total=False):
 
 
 def feedback(user_id: str, idempotency_key: str | None, comparison: Comparison) -> Request:
-    """Tell which of two replies a user prefers."""
+    """Tell which of two replies a user prefers, or that it is neither."""
     return _vote(idempotency_key, _present(user_id=user_id, **comparison))
 
 

@@ -118,7 +118,11 @@ class ListedUser:
 
 @dataclass(frozen=True, slots=True)
 class GivenVote:
-    """A vote of a user, as it was given. `effect` is what it does now, as in Vote; `given_at` is RFC 3339, in UTC."""
+    """A vote of a user, as it was given. `effect` is what it does now, as in Vote; `given_at` is RFC 3339, in UTC.
+
+    `kind` is "comparison", "edit", "thumb" or "tie"; of a tie `chosen` and `rejected` are the two replies, of which
+    neither was preferred. None where the server does not say.
+    """
 
     vote_id: str
     given_at: str
@@ -127,6 +131,7 @@ class GivenVote:
     rejected: str
     effect: str
     consent: bool
+    kind: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,6 +97,7 @@ async def votes(
         GivenVote(
             vote_id=vote_id(user_id, stream_id),
             given_at=datetime.fromtimestamp(given[stream_id].given_ms / 1000, UTC).isoformat(timespec="milliseconds"),
+            kind=given[stream_id].kind,
             messages=[Turn.model_validate(message) for message in whole[stream_id]["messages"]],
             chosen=whole[stream_id]["chosen"],
             rejected=whole[stream_id]["rejected"],

@@ -244,7 +244,7 @@ def in_order(votes: Mapping[bytes, bytes]) -> list[GivenVote]:
             fields = json.loads(votes[stream_id])
             pair, kind = fields["pair"], fields.get("kind", "comparison")
             if _PAIR.fullmatch(pair) and kind in WEIGHTS:
-                given_ms, first, shown = order(stream_id)[0], fields["first"] is True, fields.get("shown")
-                shown_first = shown if isinstance(shown, bool) else None
-                found.append(GivenVote(pair, first, given_ms, stream_id.decode(), kind, shown_first))
+                first, shown = None if kind == "tie" else fields["first"] is True, fields.get("shown")
+                shown_first = shown if isinstance(shown, bool) and first is not None else None
+                found.append(GivenVote(pair, first, order(stream_id)[0], stream_id.decode(), kind, shown_first))
     return found

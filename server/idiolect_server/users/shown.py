@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from idiolect.learning import VoteKind
 from idiolect_server.users.knowledge import Effect
 
 
@@ -37,9 +38,11 @@ class GivenVote(_Shown):
     vote_id: str
     given_at: str
     """RFC 3339, in UTC."""
+    kind: VoteKind
     messages: list[Turn]
     chosen: str
     rejected: str
+    """Of a tie, the two replies in the order of the alphabet."""
     effect: Effect
     consent: bool
 

@@ -15,7 +15,10 @@ from idiolect_server.wire.vote import FeedbackRequest
 
 @dataclass(frozen=True)
 class _Said:
-    """A conversation, and the replies to it: two that were compared, or the one that was judged or changed."""
+    """A conversation, and the replies to it: two that were compared, or the one that was judged or changed.
+
+    Of a tie, which of the two is `chosen` says nothing.
+    """
 
     messages: Sequence[Mapping[str, Any]]
     profile: str | None
@@ -30,7 +33,7 @@ async def vote_of(store: Store, release: Release, request: FeedbackRequest) -> d
     """The vote to store. Raises UnknownGeneration, UnknownQuestion, and RequestError for what is no vote."""
     said = await _said(store, release, request)
     chosen, rejected = said.chosen, said.rejected
-    if request.kind != "comparison":
+    if not request.compares:
         if said.reply in (None, "", request.edit):
             raise RequestError("the generation's reply is empty, or equals the edit")
         better = NO_REPLY if request.edit is None else request.edit
@@ -38,12 +41,14 @@ async def vote_of(store: Store, release: Release, request: FeedbackRequest) -> d
     elif request.names_replies and (chosen == rejected or not chosen or not rejected):
         raise RequestError("the two replies cannot be compared: they are equal, or one is empty")
     chosen_first = said.chosen_first if request.shown_first is None else request.shown_first == "chosen"
+    if request.kind == "tie" and chosen is not None and rejected is not None:
+        chosen, rejected, chosen_first = min(chosen, rejected), max(chosen, rejected), None
     return {
         "messages": [dict(message) for message in said.messages],
         "profile": said.profile,
         "chosen": chosen,
         "rejected": rejected,
-        "generation_id": request.generation_id or request.chosen_generation_id,
+        "generation_id": request.generation_id or (request.generation_ids or [None])[0],
         "bundle_id": release.bundle_id,
         "consent": request.consent,
         # Not of a comparison: a request is the same vote, under its idempotency key, as before there were others.
@@ -55,27 +60,26 @@ async def vote_of(store: Store, release: Release, request: FeedbackRequest) -> d
 async def _said(store: Store, release: Release, request: FeedbackRequest) -> _Said:
     if request.question_id is not None:
         question = release.learner.question(request.question_id)
-        if {request.chosen, request.rejected} != {question.first, question.second}:
-            raise RequestError("chosen and rejected are not the two replies of the question")
+        if set(request.texts) != {question.first, question.second}:
+            raise RequestError("the two replies are not those of the question")
         turns, first = [dict(message) for message in question.messages], shown(request.user_id, question)[0]
-        return _Said(turns, None, request.chosen, request.rejected, chosen_first=request.chosen == first)
-    if request.chosen_generation_id is not None and request.rejected_generation_id is not None:
-        one = await _generation(store, request.user_id, request.chosen_generation_id)
-        other = await _generation(store, request.user_id, request.rejected_generation_id)
-        if one["messages"] != other["messages"]:
+        return _Said(turns, None, *request.texts, chosen_first=request.chosen == first)
+    if request.generation_ids is not None:
+        made, beside = [await _generation(store, request.user_id, name) for name in request.generation_ids]
+        if made["messages"] != beside["messages"]:
             raise RequestError("the two generations reply to different prompts")
-        places = one.get("place"), other.get("place")
+        places = made.get("place"), beside.get("place")
         chosen_first = None if None in places or places[0] == places[1] else places[0] == 0
-        return _Said(one["messages"], one["profile"], one["text"], other["text"], chosen_first=chosen_first)
+        return _Said(made["messages"], made["profile"], made["text"], beside["text"], chosen_first=chosen_first)
     if request.generation_id is not None:
         found = await _generation(store, request.user_id, request.generation_id)
-        if request.chosen_index is not None and request.rejected_index is not None:
-            sides = _choice(found, request.chosen_index), _choice(found, request.rejected_index)
-            in_order = request.chosen_index < request.rejected_index
-            return _Said(found["messages"], found["profile"], *sides, chosen_first=in_order)
+        if request.indices is not None:
+            one, other = request.indices
+            sides = _choice(found, one), _choice(found, other)
+            return _Said(found["messages"], found["profile"], *sides, chosen_first=one < other)
         reply = _choice(found, request.reply_index or 0)
-        return _Said(found["messages"], found["profile"], request.chosen, request.rejected, reply)
-    return _Said(as_chat(request.prompt, request.messages), None, request.chosen, request.rejected, request.reply)
+        return _Said(found["messages"], found["profile"], *request.texts, reply)
+    return _Said(as_chat(request.prompt, request.messages), None, *request.texts, request.reply)
 
 
 def _choice(generation: Mapping[str, Any], index: int) -> str:

@@ -1,14 +1,20 @@
 """Votes that were acknowledged, which of them count by the rule in other words, and how often somebody disagreed."""
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from idiolect.bank import pair_id
 from idiolect.learning import DAY_MS, MAX_DAILY_VOTES
 
-Answer = tuple[str, str, bool]
-"""User, pair, and whether its first side was preferred."""
+Answer = tuple[str, str, bool | None]
+"""User, pair, and whether its first side was preferred; None of a tie."""
+
+
+def in_order(answers: Iterable[Answer]) -> list[Answer]:
+    """Ties have a place, too."""
+    return sorted(answers, key=lambda answer: (*answer[:2], str(answer[2])))
 
 
 @dataclass(frozen=True)
@@ -26,7 +32,8 @@ class Vote:
 
     @property
     def answer(self) -> Answer:
-        return self.user_id, self.pair, self.content["chosen"] < self.content["rejected"]
+        first = None if self.content.get("kind") == "tie" else self.content["chosen"] < self.content["rejected"]
+        return self.user_id, self.pair, first
 
     @property
     def given_ms(self) -> int:

@@ -26,7 +26,7 @@ from idiolect_training.export.bundle import export
 from idiolect_training.fit.batch import tokenize
 from idiolect_training.fit.loop import fit, trained_votes
 from tests.parts.bundles import small_bundle, with_bank
-from tests.parts.histories.tally import Answer, Found, Vote, counting_votes
+from tests.parts.histories.tally import Answer, Found, Vote, counting_votes, in_order
 from tests.parts.tiny import tiny_run
 
 REPLIES = ("yes", "no way at all", "perhaps<|im_end|>", "that depends on who asks")
@@ -82,7 +82,9 @@ class World:
             await self._vote(user_id, old.content)
         elif act == "change" and old is not None:
             sides = {"chosen": old.content["rejected"], "rejected": old.content["chosen"]}
-            await self._vote(user_id, old.content | sides)
+            compares = NO_REPLY not in sides.values()
+            kind = {"kind": rng.choice(("comparison", "edit", "tie"))} if compares else {}
+            await self._vote(user_id, old.content | sides | kind)
         else:
             for _ in range(MAX_DAILY_VOTES if act == "flood" else 1):
                 await self._vote(user_id, self._new())
@@ -97,7 +99,8 @@ class World:
         consent = rng.random() < 0.9
         vote = {"messages": messages, "profile": profile, "chosen": chosen, "rejected": rejected, "consent": consent}
         absent = {rng.choice(("chosen", "rejected")): NO_REPLY}
-        return vote | rng.choices(({}, {"kind": "edit"}, {"kind": "thumb", **absent}), (3, 1, 2))[0]
+        kinds: tuple[dict[str, Any], ...] = ({}, {"kind": "edit"}, {"kind": "tie"}, {"kind": "thumb", **absent})
+        return vote | rng.choices(kinds, (3, 1, 1, 2))[0]
 
     async def _vote(self, user_id: str, content: dict[str, Any]) -> None:
         key = f"{self._rng.random()}"
@@ -110,7 +113,7 @@ class World:
     async def _retrain(self, folder: Path) -> Bundle:
         """Export, read, train and export a bundle; compare what each has counted."""
         wanted = [vote for votes in self._votes.values() for vote in counting_votes(votes) if vote.content["consent"]]
-        answers = sorted(vote.answer for vote in wanted)
+        answers = in_order(vote.answer for vote in wanted)
         folder.mkdir()
         lines, _ = await self._exported(None)
         self._found.compare("export", sorted(vote["vote_id"] for vote in lines), sorted(v.vote_id for v in wanted))
@@ -133,7 +136,7 @@ class World:
         policy = fit(run, folder / "out")
         train, held_out = run.data()
         parts = (tokenize(part, policy.tokenizer, policy.layout, {}, 512, 256)[0] for part in (train, held_out))
-        self._found.compare("fit", sorted(answer for part in parts for answer in said(part)), answers)
+        self._found.compare("fit", in_order(answer for part in parts for answer in said(part)), answers)
         bundle = export(run, policy, index_users(train), folder / "bundle", trained_votes(run, folder / "out"))
         self._check_trained(run, bundle, said(train))
         self._found.retrainings += 1
@@ -204,7 +207,7 @@ def as_given(vote: Vote) -> GivenVote:
 
 
 def said(preferences: list[Preference]) -> list[Answer]:
-    return sorted((preference.user_id, *preference.answer) for preference in preferences)
+    return in_order((preference.user_id, *preference.answer) for preference in preferences)
 
 
 def write(file: Path, lines: list[dict[str, Any]]) -> Path:

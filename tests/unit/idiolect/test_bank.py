@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file
 
 from idiolect.bank import Bank, pair_id
 from idiolect.bundle import Bundle
 from idiolect.errors import BundleCorrupt, BundleMissing, BundleShapeMismatch, IdiolectError
 from idiolect.files.folder import QUESTIONS, TABLE, Folder
 from idiolect.inference.priors import Gaussian, Mixture, next_question
-from idiolect.votes import Likelihood, Votes
+from idiolect.votes import DEFAULT_TIES, Likelihood, Votes
 from idiolect_training.data.preferences import index_users
 from idiolect_training.export.bundle import export
 from idiolect_training.export.margin_error import margin_error
@@ -111,6 +112,14 @@ def test_a_bank_survives_the_disk(trained, tmp_path):
         assert np.array_equal(getattr(again, name), getattr(bundle.bank, name))
     question = again.questions[0]
     assert again.index[pair_id(question.messages, question.second, question.first)] == 0
+
+
+def test_bundles_from_before_there_were_ties_have_the_default(trained, tmp_path):
+    bank, code_size = trained[2].bank, trained[2].user_model.code_size
+    for ties, n_numbers in ((DEFAULT_TIES, 4), (2.5, 5)):
+        replace(bank, likelihood=replace(bank.likelihood, ties=ties)).write(tmp_path)
+        assert load_file(tmp_path / TABLE)["likelihood"].shape == (n_numbers,)
+        assert Bank.read(Folder.as_it_is(tmp_path), 4, len(bank.mean), code_size).likelihood.ties == ties
 
 
 def test_separators_that_json_leaves_alone_end_no_question(trained, tmp_path):

@@ -1,5 +1,6 @@
 """Which votes a bundle was trained on: written, looked up on disk, carried along, refused when damaged."""
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ def test_a_bundle_knows_the_votes_that_it_was_trained_on(tmp_path: Path):
     assert votes.among("ada", VOTES) == votes.among("böb", []) == set()
     other_side = [GivenVote(vote.pair_id, not vote.first, 5) for vote in VOTES]
     assert votes.among("böb", other_side) == set()
+    assert votes.among("böb", [GivenVote(VOTES[0].pair_id, None, 5, kind="tie")]) == set()
     later = GivenVote(VOTES[0].pair_id, VOTES[0].first, 10**12, "vote")
     assert votes.among("böb", [later]) == {later}
 
@@ -35,6 +37,16 @@ def test_a_bundle_knows_the_votes_that_it_was_trained_on(tmp_path: Path):
 def test_a_digest_is_what_the_format_says():
     """docs/bundle-format.md: the first 8 bytes of SHA-256 of pair, side and user, little-endian."""
     assert digest("ada", "0123456789abcdef", True) == 0xB53FDA83554B4E40
+    tie = hashlib.sha256(b"0123456789abcdef=ada").digest()[:8]
+    assert digest("ada", "0123456789abcdef", None) == int.from_bytes(tie, "little")
+
+
+def test_a_trained_tie_is_known_again(tmp_path: Path):
+    tie = GivenVote("0123456789abcdef", None, 7, kind="tie")
+    votes = small_bundle(tmp_path / "bundle", trained_votes=trained_on("ada", [tie])).trained_votes
+    assert votes is not None
+    assert votes.among("ada", [tie]) == {tie}
+    assert votes.among("ada", [GivenVote(tie.pair_id, True, 7), GivenVote(tie.pair_id, False, 7)]) == set()
 
 
 def test_bundles_that_say_nothing_of_votes_are_read(tmp_path: Path):

@@ -13,7 +13,6 @@ LONG = {
     "clients/python/idiolect_client/async_client.py": "a method for each route, with what it raises",
     "clients/python/idiolect_client/client.py": "a method for each route, with what it raises",
     "training/idiolect_training/fit/loop.py": "a run reads from top to bottom",
-    "bench/people/real_people.py": "to be split when the benchmarks get a room of their own",
     "tests/integration/test_bad_input.py": "one list of hostile inputs against one server",
     "tests/integration/test_learning.py": "one server, whose start takes longer than all the tests",
     "tests/parts/changed_bundles.py": "one changed bundle after another, side by side",

@@ -79,7 +79,7 @@ def test_the_last_thumb_at_a_reply_counts(tmp_path):
         (EDIT | {"chosen": NO_REPLY}, "chosen\n  String should have at least 1 character"),
         (UP | {"rejected": "Well."}, "a thumb has one reply"),
         (UP | {"chosen": NO_REPLY}, "chosen equals rejected"),
-        (UP | {"kind": "shrug"}, "Input should be 'comparison', 'edit' or 'thumb'"),
+        (UP | {"kind": "shrug"}, "Input should be 'comparison', 'edit', 'thumb' or 'tie'"),
     ],
 )
 def test_a_line_that_is_of_no_kind_is_bad(tmp_path, said, reason):

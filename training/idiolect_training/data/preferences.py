@@ -2,7 +2,8 @@
 
 One line: {"user_id": "ada", "prompt": "Why is the sky blue?", "chosen": "...", "rejected": "..."}
 `messages` (OpenAI style) may stand in place of `prompt`; `profile` is optional text about the user. A thumb has an
-empty text for the reply that it lacks, and "kind": "thumb".
+empty text for the reply that it lacks, and "kind": "thumb". Of a tie, "kind": "tie", which reply stands where says
+nothing.
 Other published forms are read in `idiolect_training.data.formats`, on top of the same lines.
 """
 
@@ -27,7 +28,7 @@ class Message(BaseModel):
 
 
 class Preference(BaseModel):
-    """One comparison by one user, or a vote of a weaker kind: an edit, or a thumb, whose other side is NO_REPLY."""
+    """One comparison by one user, or a vote of another kind: an edit, a tie, or a thumb, which is over NO_REPLY."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -40,7 +41,7 @@ class Preference(BaseModel):
     messages: Annotated[tuple[Message, ...], Field(min_length=1)] | None = None
     profile: Printable | None = None
     _source: str = PrivateAttr("")
-    _answer: tuple[str, bool] | None = PrivateAttr(None)
+    _answer: tuple[str, bool | None] | None = PrivateAttr(None)
 
     @field_validator("chosen", "rejected")
     @classmethod
@@ -76,12 +77,13 @@ class Preference(BaseModel):
         return copy
 
     @property
-    def answer(self) -> tuple[str, bool]:
+    def answer(self) -> tuple[str, bool | None]:
         """The pair (idiolect.bank.pair_id), and whether its first side was preferred, as they were read.
 
-        The server knows a vote by it, whatever training takes off the replies.
+        None of a tie. The server knows a vote by it, whatever training takes off the replies.
         """
-        return self._answer or (pair_id(self.turns(), self.chosen, self.rejected), self.chosen < self.rejected)
+        first = None if self.kind == "tie" else self.chosen < self.rejected
+        return self._answer or (pair_id(self.turns(), self.chosen, self.rejected), first)
 
     def trimmed(self, chosen: str, rejected: str) -> Self:
         """The same answer with what is left of its replies."""

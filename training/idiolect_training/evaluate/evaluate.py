@@ -1,7 +1,8 @@
 """What a trained policy knows of its users, on held-out comparisons.
 
 Preference accuracy is how often a user's implicit reward ranks `chosen` higher: measured for each user with the
-user's own tokens, and once more with the generic tokens (what a stranger gets).
+user's own tokens, and once more with the generic tokens (what a stranger gets). Ties have no side that could rank
+higher: they are counted, and no part of any figure.
 """
 
 from collections import Counter
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from idiolect_training.config import RunConfig
 from idiolect_training.data.split import overlap
+from idiolect_training.errors import BadPreference
 from idiolect_training.evaluate.language import language
 from idiolect_training.evaluate.metrics import accuracy_by_user, calibration, summarize
 from idiolect_training.evaluate.replies import Reply, generate
@@ -36,7 +38,10 @@ def evaluate(run: RunConfig, policy: Policy, user_rows: dict[str, int]) -> tuple
         user_rows = {}  # pooled training never touches the users' rows: everybody is generic
     layout = policy.layout
     limits = run.max_prompt_tokens, run.max_reply_tokens, run.bad_lines
-    preferences, pairs = tokenize(held_out, policy.tokenizer, layout, user_rows, *limits)
+    chosen = [preference for preference in held_out if preference.kind != "tie"]
+    if not chosen:
+        raise BadPreference("every held-out vote is a tie: there is no choice to be predicted")
+    preferences, pairs = tokenize(chosen, policy.tokenizer, layout, user_rows, *limits)
     ids = [preference.user_id for preference in preferences]
     size = 2 * run.batch_pairs
     reference = policy.reference(pairs, size)
@@ -59,7 +64,8 @@ def evaluate(run: RunConfig, policy: Policy, user_rows: dict[str, int]) -> tuple
     unseen = {user_id: value for user_id, value in accuracy.items() if user_id not in user_rows}
     result = {
         "n_pairs": len(pairs),
-        "left_out": len(held_out) - len(pairs),
+        "left_out": len(chosen) - len(pairs),
+        "ties": len(held_out) - len(chosen),
         "in_training": len(overlap(train, held_out)),
         "n_users": len(accuracy),
         "accuracy": summarize(accuracy),

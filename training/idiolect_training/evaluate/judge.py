@@ -87,10 +87,10 @@ def question(examples: Sequence[Preference], prompt: str, one: str, two: str) ->
 
 
 def _examples(votes: Sequence[Preference]) -> Mapping[str, list[Preference]]:
-    """The first few votes of each user that are on two replies."""
+    """The first few votes of each user by which one of two replies was preferred."""
     found: dict[str, list[Preference]] = defaultdict(list)
     for vote in votes:
-        if vote.kind != "thumb" and len(found[vote.user_id]) < N_EXAMPLES:
+        if vote.kind in ("comparison", "edit") and len(found[vote.user_id]) < N_EXAMPLES:
             found[vote.user_id].append(vote)
     return found
 

@@ -76,7 +76,7 @@ def _answers(
         first = preference.chosen < preference.rejected
         swapped = replace(pair, chosen_ids=pair.rejected_ids, rejected_ids=pair.chosen_ids)
         asked.setdefault(place, pair if first else swapped)
-        if pair.row:
+        if pair.row and not pair.tied:
             own.setdefault(pair.row, {})[place] = 1.0 if first else -1.0
     return asked, own
 

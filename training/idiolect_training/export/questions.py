@@ -7,7 +7,7 @@ others they are secants over one standard deviation of the trained users, to eac
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy as np
@@ -34,6 +34,8 @@ FIT_USERS = 200
 ACCEPTABLE = 0.9
 """A reply less likely, a token, than this share of all replies is offered to nobody."""
 NOISES = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6)
+TIES = tuple(float(t) for t in np.geomspace(0.1, 10, 21))
+"""Likelihood.ties."""
 TEMPERATURES = tuple(float(t) for t in np.geomspace(0.1, 10, 41))
 """As shares of 1 / beta, at which the likelihood of votes is the trainer's own."""
 COARSE = 5
@@ -65,12 +67,12 @@ class Coordinates:
 def build_bank(run: RunConfig, policy: Policy, user_rows: dict[str, int]) -> Bank:
     """Questions from the held-out comparisons, and the likelihood of votes fitted on trained users' answers there.
 
-    Held out, since margins of trained pairs say more than those of pairs never seen. Comparisons alone: a thumb asks
+    Held out, since margins of trained pairs say more than those of pairs never seen. Of two replies alone: a thumb asks
     nothing, and an edit is a user's own text, which is shown to nobody else. Raises BadRunConfig without any.
     """
     assert run.bank is not None
     _, held_out = run.data()
-    held_out = [preference for preference in held_out if preference.kind == "comparison"]
+    held_out = [preference for preference in held_out if preference.kind in ("comparison", "tie")]
     if not held_out:
         raise BadRunConfig("bank: no vote that is held out compares two replies: there is nothing to ask")
     layout = policy.layout
@@ -141,22 +143,28 @@ def fit_population(kind: Kind, votes: Votes, mean: Floats, covariance: Floats, b
 
 
 def fit_likelihood(votes: Votes, prior: Prior, beta: float) -> Likelihood:
-    """Temperature and noise under which the votes [U, N] of trained users have the greatest evidence.
+    """Temperature and noise under which the votes [U, N] of trained users have the greatest evidence; then `ties`.
 
-    Each user is thought to be anybody from the population, as a new user will be: with the trained codes in their place
-    the votes would seem noisier than they are, wherever a code is less than its user.
+    Temperature and noise are those of the choices, and `ties` is the default where nobody had no preference. Each user
+    is thought to be anybody from the population, as a new user will be: with the trained codes in their place the votes
+    would seem noisier than they are, wherever a code is less than its user.
     Raises BadRunConfig when there are none.
     """
-    if not votes.weights.any():
+    chosen = replace(votes, weights=votes.weights * (votes.tied <= 0), tied=np.zeros(votes.tied.shape))
+    if not chosen.weights.any():
         raise BadRunConfig("bank: no user of the held-out comparisons is a trained one: votes cannot be calibrated")
 
     def likeliest(temperatures: Sequence[float], noises: Sequence[float]) -> Likelihood:
         grid = [Likelihood(temperature / beta, noise) for temperature in temperatures for noise in noises]
-        return max(grid, key=lambda likelihood: float(prior.evidence(votes, likelihood).sum()))
+        return max(grid, key=lambda likelihood: float(prior.evidence(chosen, likelihood).sum()))
 
     coarse = likeliest(TEMPERATURES[::COARSE], NOISES[::COARSE]).temperature * beta
     near = min(range(len(TEMPERATURES)), key=lambda place: abs(TEMPERATURES[place] - coarse))
-    return likeliest(TEMPERATURES[max(0, near - COARSE) : near + COARSE + 1], NOISES)
+    found = likeliest(TEMPERATURES[max(0, near - COARSE) : near + COARSE + 1], NOISES)
+    if not votes.tied.any():
+        return found
+    grid = [replace(found, ties=ties) for ties in TIES]
+    return max(grid, key=lambda likelihood: float(prior.evidence(votes, likelihood).sum()))
 
 
 def choose(
@@ -178,17 +186,23 @@ def choose(
 
 
 def _own_votes(pairs: Sequence[Pair], distinct: Sequence[Pair], table: Votes) -> Votes:
-    """Trained users' held-out votes [U, N], of FIT_USERS users at most; where a user has fewer, some have no weight."""
+    """Trained users' held-out votes [U, N], of FIT_USERS users at most; where a user has fewer, some have no weight.
+
+    Users who never had no preference are thought to have had no such answer, as where they are served.
+    """
     at = {(p.prompt_ids, frozenset((p.chosen_ids, p.rejected_ids))): place for place, p in enumerate(distinct)}
-    own: dict[int, list[tuple[int, int]]] = {}
+    own: dict[int, list[tuple[int, int, bool]]] = {}
     for pair in pairs:
         if pair.row and (pair.row in own or len(own) < FIT_USERS):
             place = at[(pair.prompt_ids, frozenset((pair.chosen_ids, pair.rejected_ids)))]
-            own.setdefault(pair.row, []).append((place, 1 if distinct[place].chosen_ids == pair.chosen_ids else -1))
-    places, signs = np.zeros((2, len(own), max(map(len, own.values()), default=0)), np.int64)
+            sign = 1 if distinct[place].chosen_ids == pair.chosen_ids else -1
+            own.setdefault(pair.row, []).append((place, sign, pair.tied))
+    places, signs, tied = np.zeros((3, len(own), max(map(len, own.values()), default=0)), np.int64)
     for user, votes in enumerate(own.values()):
-        places[user, : len(votes)], signs[user, : len(votes)] = np.array(votes).T
-    return Votes.of(signs[..., None] * table.slopes[places], signs * table.offsets[places], signs != 0)
+        places[user, : len(votes)], signs[user, : len(votes)], none = np.array(votes).T
+        tied[user, : len(votes)] = np.where(none, 1, -1) * none.any()
+    slopes, offsets = signs[..., None] * table.slopes[places], signs * table.offsets[places]
+    return Votes.of(slopes, offsets, signs != 0, tied=tied.astype(np.float64))
 
 
 def _acceptable(run: RunConfig, policy: Policy, pairs: Sequence[Pair]) -> NDArray[np.bool_]:

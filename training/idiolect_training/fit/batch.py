@@ -51,6 +51,8 @@ class Pair:
     offset: int
     weight: float = 1.0
     """How much its loss counts (idiolect.learning.WEIGHTS)."""
+    tied: bool = False
+    """Neither reply was preferred: which of them stands for `chosen` says nothing."""
 
     @property
     def n_tokens(self) -> int:
@@ -122,8 +124,8 @@ def tokenize(
             raise ValueError(f"prompt has {len(prompt)} tokens, more than max_prompt_tokens")
         (chosen, chosen_ids), (rejected, rejected_ids) = reply(preference.chosen), reply(preference.rejected)
         row = user_rows.get(preference.user_id, 0)
-        kept = preference.trimmed(chosen, rejected)
-        return kept, Pair(0, row, tuple(prompt), chosen_ids, rejected_ids, offset, WEIGHTS[preference.kind])
+        kept, weight = preference.trimmed(chosen, rejected), WEIGHTS[preference.kind]
+        return kept, Pair(0, row, tuple(prompt), chosen_ids, rejected_ids, offset, weight, preference.kind == "tie")
 
     items = ((preference.source or f"preference {n}", preference) for n, preference in enumerate(preferences, start=1))
     judged = judge("comparisons", items, read, bad_lines)

@@ -24,10 +24,10 @@ from idiolect_training.data.lines import some
 from idiolect_training.data.preferences import Preference, index_users
 from idiolect_training.data.split import split
 from idiolect_training.demo_model import cache_dir
-from idiolect_training.errors import CheckpointMismatch, Diverged
+from idiolect_training.errors import BadPreference, CheckpointMismatch, Diverged
 from idiolect_training.fit.batch import Pair, shuffled, tokenize
 from idiolect_training.fit.checkpoint import load_checkpoint, read_trained_votes, save_checkpoint
-from idiolect_training.fit.loss import mix, nll_loss, pair_margins, preference_loss, reply_lengths
+from idiolect_training.fit.loss import mix, nll_loss, pair_margins, preference_loss, reply_lengths, tie_loss
 from idiolect_training.fit.policy import Policy
 from idiolect_training.fit.run_log import Curve
 from idiolect_training.progress import Progress
@@ -64,6 +64,9 @@ def fit(run: RunConfig, out: Path) -> Policy:  # noqa: C901
     if watch is not None:
         # By another draw than the test's: with the same one, whoever is left is never held out.
         preferences, held = split(preferences, "prompt", watch.share, -1 - run.seed)
+        held = [preference for preference in held if preference.kind != "tie"]
+        if not held:
+            raise BadPreference("early_stop: every vote that is held out is a tie: there is no choice to be predicted")
     limits = run.max_prompt_tokens, run.max_reply_tokens, run.bad_lines
     (preferences, pairs), (_, watched) = (
         tokenize(part, policy.tokenizer, layout, user_rows, *limits) for part in (preferences, held)
@@ -195,6 +198,7 @@ def _step(run: RunConfig, policy: Policy, batch: Sequence[Pair], step: int, refe
     state = PartialState()
     places, term_rows, weights = _terms(run, batch, step)
     weights = weights * torch.tensor([pair.weight for pair in batch])[places]
+    chosen = (weights * ~torch.tensor([pair.tied for pair in batch])[places]).sum().clamp(min=1e-9)
     distinct, where = term_rows.unique(return_inverse=True)
     leaf = policy.rows.gather(distinct).to(policy.device).requires_grad_()
     shared = [*policy.lora_parameters().values(), *policy.user_parameters().values()]
@@ -209,13 +213,16 @@ def _step(run: RunConfig, policy: Policy, batch: Sequence[Pair], step: int, refe
         here, weight = where[micro].to(policy.device), weights[micro].to(policy.device)
         logps = policy.pair_logps(pairs, policy.users(leaf[here]))
         margin = pair_margins(run, pairs, logps, reference[[pair.index for pair in pairs]].to(policy.device))
-        nll = nll_loss(logps[:, 0], reply_lengths(pairs)[:, 0].to(policy.device))
-        loss = preference_loss(margin, run.objective, run.beta, run.label_smoothing) + run.nll_weight * nll
+        tied = torch.tensor([pair.tied for pair in pairs], device=policy.device)
+        # Of a tie nobody said that either reply is good.
+        nll = nll_loss(logps[:, 0], reply_lengths(pairs)[:, 0].to(policy.device)) * ~tied
+        choice = preference_loss(margin, run.objective, run.beta, run.label_smoothing)
+        loss = torch.where(tied, tie_loss(margin, run.beta), choice) + run.nll_weight * nll
         total = (weight * loss).sum() / len(batch)
         total.backward()
         with torch.no_grad():
             sums += torch.stack(
-                [total, (weight * nll).sum() / len(batch), (weight * (margin > 0)).sum() / weights.sum()]
+                [total, (weight * nll).sum() / len(batch), (weight * (margin > 0) * ~tied).sum() / chosen]
             )
     gradient = torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
     if state.num_processes > 1:

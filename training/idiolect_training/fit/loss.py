@@ -5,12 +5,14 @@ the user's tokens, prefers `chosen`. Definitions follow TRL's DPOTrainer, where 
 worked out by hand.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from idiolect.votes import DEFAULT_TIES
 from idiolect_training.config import Objective, RunConfig
 from idiolect_training.fit.batch import Pair
 
@@ -56,6 +58,17 @@ def preference_loss(margin: Tensor, objective: Objective, beta: float, label_smo
             return torch.relu(1 - beta * margin)
         case "ipo":
             return (margin - 1 / (2 * beta)) ** 2
+
+
+def tie_loss(margin: Tensor, beta: float) -> Tensor:
+    """Loss of each pair, [B], of which neither reply was preferred: -log P(tie) of Davidson (1970), whatever objective.
+
+    P(tie) = v / (e^(bm/2) + e^(-bm/2) + v), as in DPO-D of 2409.17431, with v = 1. A user who may have no preference
+    and chooses has the objective of a choice: among choices Davidson's odds are those of DPO.
+    """
+    half = beta * margin / 2
+    ties = torch.full_like(half, math.log(DEFAULT_TIES))
+    return torch.logsumexp(torch.stack([half, -half, ties]), 0) - ties
 
 
 def nll_loss(chosen_logps: Tensor, n_tokens: Tensor) -> Tensor:

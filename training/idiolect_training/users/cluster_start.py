@@ -59,6 +59,8 @@ def cluster_words(
     n_clusters, n_words = logits.shape[1], policy.n_user_tokens
     counts = np.zeros((n_clusters, 2, len(policy.model.get_input_embeddings().weight)))
     for vote in preferences:
+        if vote.kind == "tie":
+            continue
         cluster = int(logits[user_rows[vote.user_id] - 1].argmax())
         for side, reply in enumerate((vote.chosen, vote.rejected)):
             ids = token_ids(reply, policy.tokenizer)
@@ -75,11 +77,13 @@ def cluster_words(
 def user_votes(preferences: Sequence[Preference], user_rows: dict[str, int], model: str, cache: Path) -> Floats:
     """What users chose over what they rejected, [n_users, H], in the base model's last mean state, standardized.
 
-    A thumb is over the mean of all replies, which is 0.
+    A thumb is over the mean of all replies, which is 0. Ties say of no side that it was chosen, and are left out.
     """
     seen: Counter[str] = Counter()
     some = []
     for vote in preferences:
+        if vote.kind == "tie":
+            continue
         seen[vote.user_id] += 1
         if seen[vote.user_id] <= USER_VOTES:
             some.append(vote)

@@ -18,7 +18,7 @@ from tests.parts.bundles import small_bundle, with_bank
 PAIR = pair_id([{"role": "user", "content": "Why?"}], "So.", NO_REPLY)
 
 
-@pytest.mark.parametrize("kind", WEIGHTS)
+@pytest.mark.parametrize("kind", ["comparison", "edit", "thumb"])
 def test_a_vote_counts_as_much_as_its_kind(tmp_path, kind: VoteKind):
     """Four clusters, equally likely before; a margin of 2 under the first, of -1 under the others. Temperature 1."""
     bundle = with_bank(small_bundle(tmp_path / "bundle"))

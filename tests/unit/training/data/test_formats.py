@@ -369,11 +369,15 @@ def test_llmfao(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     labels = [label(0, 1, "a"), label(0, 1, "b"), label(0, 1, "tie"), label(1, 2, "a"), label(3, 0, "b")]
     preferences = read_format("llmfao", llmfao_folder(tmp_path, *labels))
     assert preferences == [
-        Preference(user_id="w1", prompt="A haiku?", chosen=chosen, rejected=rejected)
-        for chosen, rejected in (("one", "two"), ("two", "one"))
+        Preference(user_id="w1", prompt="A haiku?", chosen=chosen, rejected=rejected, kind=kind)
+        for chosen, rejected, kind in (
+            ("one", "two", "comparison"),
+            ("two", "one", "comparison"),
+            ("one", "two", "tie"),
+        )
     ]
     assert preferences[1].source == f"{tmp_path}/labels.jsonl.gz:2"
-    assert "2 comparisons by 1 users; left out: 1 empty replies, 1 identical replies, 1 ties" in caplog.text
+    assert "3 comparisons, of which 1 ties, by 1 users; left out: 1 empty replies, 1 identical replies" in caplog.text
 
 
 def test_llmfao_bad_lines(tmp_path: Path):
@@ -389,29 +393,30 @@ def test_llmfao_bad_lines(tmp_path: Path):
         assert len(read_format("llmfao", folder, "skip")) == 1
 
 
-def test_only_ties_are_no_comparisons(tmp_path: Path):
+def test_only_identical_replies_are_no_comparisons(tmp_path: Path):
     with pytest.raises(BadPreference, match="no comparison"):
-        read_format("llmfao", llmfao_folder(tmp_path, label(0, 1, "tie")))
+        read_format("llmfao", llmfao_folder(tmp_path, label(1, 2, "tie")))
 
 
 def test_llmfao_as_stored():
     folder = real("llmfao")
     text = {(row["prompt"], row["model"]): row["text"] for row in rows(folder / "responses.jsonl.gz")}
-    strict = [row for row in rows(folder / "labels.jsonl.gz") if row["choice"] != "tie"]
     usable = [
         row
-        for row in strict
+        for row in rows(folder / "labels.jsonl.gz")
         if text[row["prompt"], row["model_a"]]
         and text[row["prompt"], row["model_b"]]
         and text[row["prompt"], row["model_a"]] != text[row["prompt"], row["model_b"]]
     ]
     preferences = read_format("llmfao", folder)
-    assert len(preferences) == len(usable) > 3000
+    assert len(preferences) == len(usable) > 5000
+    assert sum(p.kind == "tie" for p in preferences) / len(usable) == pytest.approx(0.396, abs=0.001)
     assert Counter(p.user_id for p in preferences) == Counter(row["user"] for row in usable)
     assert len({p.prompt for p in preferences}) == 13
     for preference, row in zip(preferences, usable, strict=True):
         a, b = text[row["prompt"], row["model_a"]], text[row["prompt"], row["model_b"]]
-        assert (preference.chosen, preference.rejected) == ((a, b) if row["choice"] == "a" else (b, a))
+        assert (preference.chosen, preference.rejected) == ((b, a) if row["choice"] == "b" else (a, b))
+        assert (preference.kind == "tie") == (row["choice"] == "tie")
 
 
 @pytest.mark.slow
@@ -424,7 +429,7 @@ def test_ukp_convarg_as_stored():
     usable = []
     for row in rows(folder / "labels.jsonl.gz"):
         pair = pairs[row["pair_id"]]
-        if row["choice"] != "tie" and text[pair["arg_a"]] != text[pair["arg_b"]]:
+        if text[pair["arg_a"]] != text[pair["arg_b"]]:
             usable.append((row, pair))
     preferences = read_format("ukp_convarg", folder)
     assert len(preferences) == len(usable) > 50_000
@@ -433,7 +438,8 @@ def test_ukp_convarg_as_stored():
     for preference, (row, pair) in zip(preferences, usable, strict=True):
         topic = topics[pair["topic_id"]]
         assert preference.prompt == f"{topic['topic']}: {topic['stance']}"
-        assert preference.chosen == text[pair[f"arg_{row['choice']}"]]
+        assert preference.chosen == text[pair["arg_b" if row["choice"] == "b" else "arg_a"]]
+        assert (preference.kind == "tie") == (row["choice"] == "tie")
 
 
 def test_ukp_convarg_names_the_bad_line(tmp_path: Path):
@@ -445,7 +451,8 @@ def test_ukp_convarg_names_the_bad_line(tmp_path: Path):
     vote = {"pair_id": 0, "user": "u3", "choice": "b", "stance": None, "day": "2016-01-31"}
     write(tmp_path / "labels.jsonl", vote, vote | {"choice": "tie"})
     expected = Preference(user_id="u3", prompt="Bottles: No", chosen="because 1", rejected="because 0")
-    assert read_format("ukp_convarg", tmp_path) == [expected]
+    tie = Preference(user_id="u3", prompt="Bottles: No", chosen="because 0", rejected="because 1", kind="tie")
+    assert read_format("ukp_convarg", tmp_path) == [expected, tie]
     for bad, reason in (({"pair_id": 7}, "pair_id: 7 is not known"), ({"pair_id": 1}, "topic_id: 1 is not known")):
         write(tmp_path / "labels.jsonl", vote, vote | bad)
         with pytest.raises(BadPreference, match=f"labels.jsonl:2: {reason}"):

@@ -41,7 +41,7 @@ class _Label(Row):
 
 
 def read(path: Path, bad_lines: BadLines = "stop") -> list[Preference]:
-    """The strict votes, in file order; ties, identical and empty replies are left out. Raises BadPreference."""
+    """The votes, in file order, ties among them; identical and empty replies are left out. Raises BadPreference."""
     prompts = {row.id: row.text for row in read_rows(find(path, "prompts.jsonl"), _Prompt, bad_lines)}
     responses = {
         (row.prompt, row.model): row.text for row in read_rows(find(path, "responses.jsonl"), _Response, bad_lines)

@@ -8,6 +8,7 @@ from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
+from idiolect.learning import VoteKind
 from idiolect_training.data.lines import BadLines, read_lines
 from idiolect_training.data.preferences import Preference
 
@@ -49,15 +50,14 @@ def compare(
     user_id: str, prompt: str, replies: tuple[str, str], choice: Choice, left_out: Counter[str]
 ) -> list[Preference]:
     """The vote of a user who chose reply "a", reply "b" or "tie"; none, but counted, where it compares nothing."""
-    if choice == "tie":
-        left_out["ties"] += 1
-    elif replies[0] == replies[1]:
+    if replies[0] == replies[1]:
         left_out["identical replies"] += 1
     elif not all(replies):
         left_out["empty replies"] += 1
     else:
-        chosen, rejected = replies if choice == "a" else replies[::-1]
-        return [Preference(user_id=user_id, prompt=prompt, chosen=chosen, rejected=rejected)]
+        chosen, rejected = replies[::-1] if choice == "b" else replies
+        kind: VoteKind = "tie" if choice == "tie" else "comparison"
+        return [Preference(user_id=user_id, prompt=prompt, chosen=chosen, rejected=rejected, kind=kind)]
     return []
 
 
@@ -69,5 +69,7 @@ def located(lines: Iterable[tuple[str, Iterable[Preference]]]) -> list[Preferenc
 def log_account(path: Path, preferences: list[Preference], left_out: Counter[str]) -> None:
     """Say what was read and what was left out."""
     n_users = len({preference.user_id for preference in preferences})
+    n_ties = sum(preference.kind == "tie" for preference in preferences)
     account = ", ".join(f"{n} {what}" for what, n in sorted(left_out.items())) or "nothing"
-    log.info("%s: %d comparisons by %d users; left out: %s", path, len(preferences), n_users, account)
+    ties = f", of which {n_ties} ties," if n_ties else ""
+    log.info("%s: %d comparisons%s by %d users; left out: %s", path, len(preferences), ties, n_users, account)

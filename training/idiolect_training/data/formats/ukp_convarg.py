@@ -47,7 +47,7 @@ class _Label(Row):
 
 
 def read(path: Path, bad_lines: BadLines = "stop") -> list[Preference]:
-    """The strict votes, in file order, with "topic: stance" for a prompt; ties are left out. Raises BadPreference."""
+    """The votes, in file order, ties among them, with "topic: stance" for a prompt. Raises BadPreference."""
     topics = {
         row.topic_id: f"{row.topic}: {row.stance}" for row in read_rows(find(path, "topics.jsonl"), _Topic, bad_lines)
     }
