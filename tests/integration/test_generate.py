@@ -40,11 +40,13 @@ def test_an_unknown_user_and_no_user_are_generic_alike(live: Live):
     assert unknown["text"] == nobody["text"]
 
 
-def test_replies_do_not_depend_on_company(live: Live, evidence):
+def test_replies_do_not_depend_on_company(live: Live, evidence, request: pytest.FixtureRequest):
     """A4: 32 concurrent requests of 16 users (8 trained, 8 unknown), each exactly its solo greedy reply."""
     users = [*USERS, *(f"stranger-{n}" for n in range(8))]
+    longest = 20 if request.config.getoption("--evidence") else 8
     requests = [
-        {"user_id": users[i % 16], "prompt": PROMPTS[i % len(PROMPTS)], "max_tokens": 12 + i % 9} for i in range(32)
+        {"user_id": users[i % 16], "prompt": PROMPTS[i % len(PROMPTS)], "max_tokens": longest - i % 5}
+        for i in range(32)
     ]
     solo = [live.generate(**request)["text"] for request in requests]
     with ThreadPoolExecutor(32) as pool:
@@ -76,14 +78,14 @@ def test_an_abandoned_request_leaves_no_trace(live: Live):
 
 
 def test_replies_are_drawn_as_the_bundle_says_unless_the_request_does(live: Live, demo_bundle: Bundle):
-    request = {"user_id": "thorough-list-plain-1", "prompt": "Tell me about penguins.", "max_tokens": 64}
+    request = {"user_id": "thorough-list-plain-1", "prompt": "Tell me about penguins.", "max_tokens": 40}
     stated = demo_bundle.manifest.decoding.frequency_penalty
     assert stated > 0
     said, greedy = (live.generate(**request, frequency_penalty=penalty)["text"] for penalty in (stated, 0.0))
     assert live.generate(**request)["text"] == said != greedy
     client = OpenAI(base_url=f"{live.url}/v1", api_key="none")
     asked = {"model": demo_bundle.manifest.base_model.name, "user": request["user_id"], "temperature": 0}
-    asked |= {"messages": [{"role": "user", "content": request["prompt"]}], "max_tokens": 64}
+    asked |= {"messages": [{"role": "user", "content": request["prompt"]}], "max_tokens": 40}
     for more, expected in (({}, said), ({"frequency_penalty": 0.0}, greedy)):
         assert client.chat.completions.create(**asked, **more).choices[0].message.content == expected
 

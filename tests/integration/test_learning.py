@@ -507,7 +507,8 @@ def test_keys_are_required_but_for_health(learning: Learning):
             ("GET", "/openapi.json"),
         ):
             response = learning.http.request(method, path, headers=headers, json={})
-            assert (response.status_code, response.json()["error"]["code"]) == (401, "unauthorized"), path
+            assert response.status_code == 401, path
+            assert response.json()["error"]["code"] in ("unauthorized", "invalid_api_key"), path
         assert learning.http.get("/health/live", headers=headers).status_code == 200
 
 

@@ -1,14 +1,17 @@
 """What a visitor reads while the engine starts, when it is gone, and when the store is; and that the page goes on."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from idiolect.bundle import Bundle
 from tests.page.conftest import Opens
 from tests.page.served import Served, served
 from tests.page.window import Window
+from tests.parts.second_bundle import second_bundle
 
 pytestmark = pytest.mark.slow
 
@@ -77,6 +80,19 @@ def test_a_server_that_is_gone_is_told_in_words(opens: Opens, built: Path, token
         one.wait("The server does not answer", "[role=status]")
         one.page.keyboard.press("Tab")
         assert re.search("does not answer|has stopped|being stopped", one.text(f"{YOU} [role=alert]"))
+        fit_to_read(one)
+
+
+def test_a_bundle_without_questions_and_names_says_so(
+    opens: Opens, built: Path, tokenizer: Any, demo_bundle: Bundle, tmp_path: Path
+):
+    manifest = demo_bundle.manifest.model_copy(update={"cluster_names": None, "bank": None})
+    plain = second_bundle(replace(demo_bundle, manifest=manifest, bank=None), tmp_path / "bundle")
+    with served(tokenizer, bundle=plain.path) as running:
+        one = opens(running.url, 360)
+        one.wait("cannot get to know you")
+        one.wait("has no names for what it learns")
+        one.wait(SAME, YOU)
         fit_to_read(one)
 
 

@@ -9,7 +9,7 @@ from tests.page.window import Window
 pytestmark = pytest.mark.slow
 
 SHAPES = (1440, "light"), (360, "dark")
-VIEWS = {"chat": "Chat", "compare": "Compare", "person": "A person", "operate": "Operate"}
+VIEWS = {"chat": "Chat", "compare": "Compare", "person": "Person", "operate": "Operate"}
 
 
 def fit(one: Window) -> None:
