@@ -83,17 +83,16 @@ def test_the_picture_is_what_the_api_believes(opens: Opens, world: Served):
             assert abs(100 * p - int(percent)) <= 1, label
 
 
-def test_skipping_goes_on_and_notes_nothing(opens: Opens, world: Served):
+def test_skipping_notes_nothing_and_no_preference_is_an_answer(opens: Opens, world: Served):
     one = begun(opens, world)
-    seen = {one.text(".pair")}
-    for key in ("0", "s"):
-        before = one.text(".pair")
-        one.page.keyboard.press(key)
-        one.page.wait_for_function("before => document.querySelector('.pair')?.innerText !== before", arg=before)
-        seen.add(one.text(".pair"))
-    assert len(seen) == 3
     visitor = one.page.evaluate("sessionStorage.getItem('idiolect-visitor')")
+    before = one.text(".pair")
+    one.page.keyboard.press("s")
+    one.page.wait_for_function("before => document.querySelector('.pair')?.innerText !== before", arg=before)
     assert world.api("GET", f"/users/{visitor}/votes")["votes"] == []
+    answer(one, 1, "0")
+    (vote,) = world.api("GET", f"/users/{visitor}/votes")["votes"]
+    assert (vote["kind"], vote["effect"]) == ("tie", "counted")
 
 
 def test_the_whole_minute_goes_by_keyboard(opens: Opens, world: Served):

@@ -73,14 +73,19 @@ export class Minute {
     return this.you.ask({ prompt: this.prompt, max_tokens: MAX_TOKENS, user_id: this.user });
   }
 
-  /** The visitor prefers the first or the second reply. */
-  async choose(side: "first" | "second"): Promise<void> {
+  /** The visitor prefers the first or the second reply, or neither: that tells something, too. */
+  async choose(side: "first" | "second" | "neither"): Promise<void> {
     const asked = this.question;
     if (asked === null || this.busy) return;
-    const [chosen, rejected] = side === "first" ? [asked.first, asked.second] : [asked.second, asked.first];
+    const { first, second } = asked;
+    const said = {
+      first: { chosen: first, rejected: second },
+      second: { chosen: second, rejected: first },
+      neither: { tied: [first, second] satisfies [string, string] },
+    };
     await this.attempt(async () => {
       const began = performance.now();
-      await api.vote({ user_id: this.user, question_id: asked.question_id, chosen, rejected });
+      await api.vote({ user_id: this.user, question_id: asked.question_id, ...said[side] });
       const took_ms = performance.now() - began;
       void this.tellYou();
       const [known, scored] = await Promise.all([api.known(this.user), this.countScored(), this.next()]);
