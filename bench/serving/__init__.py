@@ -118,7 +118,7 @@ EXPERIMENTS = (
             Line(
                 "D9",
                 "How much of its speed does the engine keep on cores that others use, too?",
-                (at_least("of_its_speed_alone/bound to cores/beside one per core/median", 0.4),),
+                (at_least("of_its_speed_alone/on any core/beside one per core/median", 0.4),),
             ),
         ),
         minutes=10,

@@ -69,6 +69,8 @@ def engine_args(config: EngineConfig) -> AsyncEngineArgs:
             # vLLM keeps one core for its scheduler, which hardly needs it: here that would be half the machine, and
             # replies took 1.4 to 1.5 times as long (SmolLM2-135M, one caller and sixteen, by hand).
             os.environ.setdefault("VLLM_CPU_NUM_OF_RESERVED_CPU", "0")
+            # Nor is any thread bound to a core: beside whoever has that core the others wait for it (`make busy-host`).
+            os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
         if INTEL_OPENMP.exists():
             os.environ.setdefault("LD_PRELOAD", str(INTEL_OPENMP))  # heeded by the engine's process, not by this one
     model = AutoConfig.from_pretrained(config.model)
