@@ -1,11 +1,13 @@
 """Who votes? How often they slip, whether they lean to one side, and whether they are anybody whom we know.
 
 A vote says something of its user's taste only as far as it was meant. So the noise of each voter is summed out beside
-the taste, and so is a habit of taking the reply that is shown first, or the other, and how readily somebody who has had
-no preference has none: whoever never had may never have been offered it, and their choices say no more than that they
-were chosen. Beside all tastes of the population
-stand the stories of nobody we know: somebody whom the generic code predicts as well as any other, a coin, a voter of
-one side, and one who wants the opposite of a taste. A user is served by a taste as far as that explains the votes.
+the taste, and so is a habit of taking the reply that is shown first, or the other. So is how readily somebody who has
+had no preference has none. Whoever never had may never have been offered it: their choices say no more than that they
+were chosen.
+
+Beside all tastes of the population stand the stories of nobody we know: somebody whom the generic code predicts as well
+as any other, a coin, a voter of one side, and one who wants the opposite of a taste. A user is served by a taste as far
+as that explains the votes.
 """
 
 from dataclasses import dataclass, replace
