@@ -5,6 +5,7 @@ it, which nothing can cancel.
 """
 
 import asyncio
+import ctypes
 import multiprocessing
 import os
 import signal
@@ -25,14 +26,19 @@ from idiolect_training.demo_model import demo_model
 from tests.live import DEMO_BUNDLE, ROOT, free_port, wait_until_ready
 from tests.parts.small_engine import SmallEngine
 
+PR_SET_PDEATHSIG = 1
+
+
+def stop() -> None:
+    """Stopped for as long as the server lives, and not a moment longer: it may be killed."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    os.kill(os.getpid(), signal.SIGSTOP)
+
 
 async def start(config: EngineConfig) -> Engine:
     engine = SmallEngine(AutoTokenizer.from_pretrained(demo_model()), token_s=float(sys.argv[3]))
     loop = asyncio.get_running_loop()
-    child = multiprocessing.get_context("fork").Process(target=signal.pause, daemon=True)
-    child.start()
-    assert child.pid is not None
-    os.kill(child.pid, signal.SIGSTOP)
+    multiprocessing.get_context("fork").Process(target=stop, daemon=True).start()
 
     def hang() -> None:
         engine.goes_on.clear()

@@ -42,6 +42,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "running" in metafunc.fixturenames:
         every = metafunc.config.getoption("--evidence")
         ways = [way for way, always in WAYS.items() if always or every]
+        if metafunc.definition.get_closest_marker("any_way"):
+            ways = ways[:1]
         metafunc.parametrize("running", ways, indirect=True, scope="package")
 
 

@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from idiolect.bundle import Bundle
 from idiolect.prompt.layout import Layout
 from idiolect_server.engine.base import Sampling
@@ -28,6 +30,7 @@ def test_plain_and_personalized_requests_share_a_batch(running: Running, demo_bu
     assert running.run(together()) == solo
 
 
+@pytest.mark.any_way  # nobody has user tokens in it
 def test_seeded_replies_do_not_depend_on_how_their_prompts_are_cut(running: Running):
     """vLLM draws after each part of a prompt and takes it back; on a CPU that ended the engine for everybody."""
     long = running.encode([{"role": "user", "content": "Count the boats, please. " * 180}])
