@@ -20,7 +20,15 @@ from tests.live import DEMO_BUNDLE
 from tests.parts.changed_bundles import CASES, UNSEALED, B, numbers, values
 
 N_MUTANTS = 200
-SECOND = 1.0
+SLOWER = 10
+"""How much longer than to read the demo bundle, which is sound, it may take to refuse another, where that is slow."""
+
+
+def bound_s() -> float:
+    """A second on most machines; `make hostile-bundles` measures seconds."""
+    began = time.monotonic()
+    Bundle.read(DEMO_BUNDLE)
+    return max(1.0, SLOWER * (time.monotonic() - began))
 
 
 @pytest.fixture(scope="module")
@@ -35,10 +43,10 @@ def test_a_changed_bundle_is_refused_in_words(bundles: dict[str, Bundle], tmp_pa
     change(path)
     if case not in UNSEALED:
         reseal(path)
-    began = time.monotonic()
+    longest_s, began = bound_s(), time.monotonic()
     with pytest.raises(error, match=words) as refused:
         Bundle.read(path)
-    assert time.monotonic() - began < SECOND
+    assert time.monotonic() - began < longest_s
     assert len(refused.value.message) <= LONGEST_MESSAGE
 
 
@@ -81,12 +89,12 @@ def test_free_text_is_free(bundles: dict[str, Bundle], tmp_path: Path):
 
 def test_mutants_are_refused_or_read_as_other_readers_do(tmp_path: Path):
     """A share of H4-bundles (bench/hostile/bundles.py), from another seed."""
-    rng, seen = random.Random(1), []
+    rng, seen, longest_s = random.Random(1), [], bound_s()
     for original in originals(tmp_path):
         for mutant in islice(mutants(original.path, rng), N_MUTANTS // 4):
             what, taken_s = outcome(mutant, original, tmp_path / "changed")
             assert what in ("refused", "equal", "another"), (original.path.name, mutant.name, what)
-            assert taken_s < SECOND, mutant.name
+            assert taken_s < longest_s, mutant.name
             seen.append(what)
     assert seen.count("refused") > N_MUTANTS / 2
 
@@ -95,7 +103,7 @@ def test_size_is_no_attack(tmp_path: Path):
     original = Bundle.read(DEMO_BUNDLE)
     for mutant in islice(large(), 0, None, 4):
         what, taken_s = outcome(mutant, original, tmp_path)
-        assert (what, taken_s < SECOND) == ("refused", True), mutant.name
+        assert (what, taken_s < bound_s()) == ("refused", True), mutant.name
 
 
 @pytest.mark.parametrize("name", [BASIS, ADAPTER_TENSORS, ADAPTER_CONFIG])
